@@ -1,0 +1,1 @@
+//! One per host: supervises QEMUs and carriers, reports facts.

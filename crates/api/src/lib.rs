@@ -1,0 +1,1 @@
+//! The HTTP contract, typed client, certificates.

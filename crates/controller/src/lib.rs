@@ -1,0 +1,1 @@
+//! Inventory, ownership, attempts, history, HTTP.

@@ -1,0 +1,1 @@
+//! Who may run the VM: the pure state machines of a migration's two sides.

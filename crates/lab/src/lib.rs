@@ -1,0 +1,1 @@
+//! A fleet on one machine: namespaces, real agents, real QEMU, shaped links, guests.

@@ -1,0 +1,1 @@
+//! What to send for a page: zero, raw, compressed.

@@ -1,0 +1,1 @@
+//! Where a VM can go, and why not elsewhere.

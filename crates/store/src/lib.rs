@@ -1,0 +1,1 @@
+//! The store: ordered keys, revisions, compare-and-swap, watch.

@@ -1,0 +1,1 @@
+//! QEMU's migration stream: decoder and encoder.

@@ -1,0 +1,22 @@
+//! The words everything else is said in: ids, units, VM specs, ownership,
+//! attempts, reports and error codes.
+//!
+//! Nothing here decides and nothing here touches the outside.
+
+mod attempt;
+mod id;
+mod ownership;
+mod problem;
+mod report;
+mod spec;
+mod unit;
+
+pub use attempt::{AttemptId, AttemptPhase, AttemptRecord, Progress, RunState, Side};
+pub use id::{FileName, HostId, IdError, MacAddr, PoolName, VmId, VmName};
+pub use ownership::{Epoch, Incarnation, Ownership};
+pub use problem::{Code, Problem};
+pub use report::{MigrationReport, Mode, Outcome, PageCounts};
+pub use spec::{
+    BootSpec, DiskBus, DiskFormat, DiskSpec, ImageRef, NicSpec, SerialSpec, SpecError, VmSpec,
+};
+pub use unit::{Bytes, PAGE_SIZE, Rate, UnitError};

@@ -1,0 +1,123 @@
+//! Errors as users and scripts meet them: a stable code, a sentence, a remedy.
+
+use serde::{Deserialize, Serialize};
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal, $exit:literal;)*) => {
+        /// A stable machine-readable code of a problem.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum Code {
+            $($(#[$doc])* #[serde(rename = $text)] $name,)*
+        }
+
+        impl Code {
+            /// Every code.
+            pub const ALL: &[Code] = &[$(Code::$name),*];
+
+            /// The code as it is written in JSON.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Code::$name => $text,)* }
+            }
+
+            /// The HTTP status it travels with.
+            pub fn status(self) -> u16 {
+                match self { $(Code::$name => $status,)* }
+            }
+
+            /// The exit code of the command line.
+            pub fn exit(self) -> u8 {
+                match self { $(Code::$name => $exit,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The request itself is wrong.
+    InvalidRequest = "invalid-request", 400, 2;
+    /// The VM spec is wrong.
+    InvalidSpec = "invalid-spec", 400, 2;
+    /// The certificate does not allow this.
+    NotAllowed = "not-allowed", 403, 1;
+    /// No VM of that name or UUID.
+    VmUnknown = "vm-unknown", 404, 4;
+    /// No host of that name.
+    HostUnknown = "host-unknown", 404, 4;
+    /// No attempt of that id.
+    AttemptUnknown = "attempt-unknown", 404, 4;
+    /// A VM of that name or UUID exists.
+    VmExists = "vm-exists", 409, 7;
+    /// The VM has a QEMU; it must be stopped for this.
+    VmNotStopped = "vm-not-stopped", 409, 4;
+    /// The VM has no QEMU to act on.
+    VmNotRunning = "vm-not-running", 409, 4;
+    /// The VM is on that host already.
+    SameHost = "same-host", 409, 4;
+    /// The host's agent does not answer.
+    HostDown = "host-down", 409, 4;
+    /// The host cannot hold the VM's memory.
+    NotEnoughMemory = "not-enough-memory", 409, 4;
+    /// The host cannot offer what the VM needs.
+    HostUnsuitable = "host-unsuitable", 409, 4;
+    /// No host can take the VM.
+    NoHost = "no-host", 409, 4;
+    /// A migration of this VM is under way.
+    MigrationUnderWay = "migration-under-way", 409, 7;
+    /// There is no migration of this VM to act on.
+    NoMigration = "no-migration", 409, 4;
+    /// The destination owns the VM already.
+    TooLate = "too-late", 409, 4;
+    /// The record has changed since it was read.
+    Conflict = "conflict", 409, 7;
+    /// The store could not answer.
+    StoreUnavailable = "store-unavailable", 503, 1;
+    /// The controller could not be reached.
+    ControllerUnreachable = "controller-unreachable", 503, 8;
+    /// A fault of Godwit's own.
+    Internal = "internal", 500, 1;
+}
+
+/// A problem, as the API returns it (`application/problem+json`, RFC 9457) and
+/// the command line prints it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{detail}")]
+pub struct Problem {
+    /// Stable code.
+    pub code: Code,
+    /// What failed and why, in a sentence.
+    pub detail: String,
+    /// What would make it work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remedy: Option<String>,
+}
+
+impl Problem {
+    /// A problem without a remedy.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), remedy: None }
+    }
+
+    /// Adds what would make it work.
+    #[must_use]
+    pub fn remedy(mut self, remedy: impl Into<String>) -> Self {
+        self.remedy = Some(remedy.into());
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_survive_json() {
+        let mut seen = std::collections::BTreeSet::new();
+        for code in Code::ALL {
+            assert!(seen.insert(code.as_str()));
+            let json = serde_json::to_string(code).unwrap();
+            assert_eq!(json, format!("\"{}\"", code.as_str()));
+            assert_eq!(serde_json::from_str::<Code>(&json).unwrap(), *code);
+            assert!((400..600).contains(&code.status()) && code.exit() != 0);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! QEMU on Linux: command line, scopes, taps, memory files.

@@ -1,0 +1,1 @@
+//! Frames and session between two carriers.
