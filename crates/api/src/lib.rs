@@ -1,1 +1,3 @@
-//! The HTTP contract, typed client, certificates.
+//! The HTTP contract: paths, bodies, problem+json, typed client, certificates.
+
+pub mod body;

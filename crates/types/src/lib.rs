@@ -4,6 +4,7 @@
 //! Nothing here decides and nothing here touches the outside.
 
 mod attempt;
+mod carrier;
 mod id;
 mod ownership;
 mod problem;
@@ -12,6 +13,9 @@ mod spec;
 mod unit;
 
 pub use attempt::{AttemptId, AttemptPhase, AttemptRecord, Progress, RunState, Side};
+pub use carrier::{
+    BlockPlacement, CarrierCommand, CarrierConfig, CarrierEvent, CarrierSide, Counters,
+};
 pub use id::{FileName, HostId, IdError, MacAddr, PoolName, VmId, VmName};
 pub use ownership::{Epoch, Incarnation, Ownership};
 pub use problem::{Code, Problem};

@@ -1,0 +1,238 @@
+//! Bodies of the HTTP contract. JSON: bytes, seconds, RFC 3339; no human units.
+
+use serde::{Deserialize, Serialize};
+use types::{
+    AttemptId, AttemptPhase, AttemptRecord, Bytes, Epoch, HostId, Incarnation, MigrationReport,
+    Mode, Ownership, PageCounts, PoolName, Progress, RunState, Side, VmId, VmName, VmSpec,
+};
+
+/// What an agent says of its host; replaces what it said before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostFacts {
+    /// Its name, equal to the one in its certificate.
+    pub host: HostId,
+    /// Address under which other hosts' carriers reach it.
+    pub address: String,
+    /// Processors.
+    pub cpus: u32,
+    /// Memory that VMs may use: the size of the agent's memory file system.
+    pub memory: Bytes,
+    /// Memory of it that VMs and incoming VMs hold.
+    pub memory_used: Bytes,
+    /// QEMU's version, as it says.
+    pub qemu: String,
+    /// How guests are executed: `kvm` or `tcg`.
+    pub accel: String,
+    /// Bridges a NIC may be plugged into.
+    pub bridges: Vec<PoolName>,
+    /// Storage pools.
+    pub pools: Vec<PoolName>,
+    /// Agent's version.
+    pub version: String,
+}
+
+/// What an agent sees of a VM.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VmFacts {
+    /// The VM.
+    pub vm: VmId,
+    /// What its QEMU does.
+    pub state: RunState,
+    /// The newest start generation acted on.
+    pub start_generation: u64,
+    /// Versioned machine type in use, where a QEMU runs.
+    pub machine: Option<String>,
+    /// Why the last thing asked for could not be done.
+    pub error: Option<String>,
+}
+
+/// `POST /v1/agent/sync`: facts in, intent out. Answers at once when something
+/// newer than `since` concerns the host, else after at most `wait_ms`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SyncRequest {
+    /// The host.
+    pub host: HostFacts,
+    /// Its VMs.
+    pub vms: Vec<VmFacts>,
+    /// Attempts of which something is left on the host.
+    pub attempts: Vec<AttemptId>,
+    /// Revision of the last reply; 0 at first.
+    pub since: u64,
+    /// How long to wait for news, in milliseconds, at most 30,000.
+    pub wait_ms: u64,
+}
+
+/// The whole intent for a host.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SyncReply {
+    /// Revision to send as `since`.
+    pub revision: u64,
+    /// Incarnation of the store.
+    pub incarnation: Incarnation,
+    /// VMs the host owns.
+    pub vms: Vec<VmIntent>,
+    /// Attempts that are open on the host or were asked for in the request.
+    pub attempts: Vec<AttemptIntent>,
+    /// Attempts asked for that the store does not know: hands off and alarm.
+    pub unknown_attempts: Vec<AttemptId>,
+}
+
+/// What should be of a VM.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VmIntent {
+    /// Its spec, with UUID and MACs.
+    pub spec: VmSpec,
+    /// Who may run it.
+    pub ownership: Ownership,
+    /// What its owner should see to.
+    pub desired: RunState,
+    /// Rises with every request to start; a QEMU is started once for each.
+    pub start_generation: u64,
+}
+
+/// An attempt, with what its parties need.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttemptIntent {
+    /// The record.
+    pub record: AttemptRecord,
+    /// The VM's spec.
+    pub spec: VmSpec,
+    /// Who may run it now.
+    pub ownership: Ownership,
+    /// What should be of the VM.
+    pub desired: RunState,
+}
+
+/// `POST /v1/agent/vms/{uuid}/{claim|reassert|give-back|settle}`: compare-and-swap
+/// of the ownership. The caller is known by its certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnershipRequest {
+    /// The attempt on whose behalf.
+    pub attempt: AttemptId,
+    /// Epoch the caller compares with.
+    pub epoch: Epoch,
+    /// Incarnation the caller compares with.
+    pub incarnation: Incarnation,
+}
+
+/// `POST /v1/agent/attempts/{id}/event`: a durable fact of one party.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttemptEvent {
+    /// Who says it.
+    pub side: Side,
+    /// Number of the event on that side, from 1; a repeated one is ignored.
+    pub seq: u64,
+    /// What happened, one word of kebab-case.
+    pub event: String,
+    /// More about it.
+    pub detail: Option<String>,
+    /// What it adds to the record.
+    pub patch: AttemptPatch,
+}
+
+/// Fields of an attempt that a party sets; absent ones stay.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct AttemptPatch {
+    /// Later phase; an earlier one is ignored.
+    pub phase: Option<AttemptPhase>,
+    /// Where the destination's carrier listens.
+    pub destination: Option<String>,
+    /// Why the attempt must end without a move. Ignored after the claim.
+    pub abort: Option<String>,
+    /// Mode.
+    pub mode: Option<Mode>,
+    /// Blackout.
+    pub blackout_seconds: Option<f64>,
+    /// Round trip between carriers.
+    pub round_trip_seconds: Option<f64>,
+    /// Rounds.
+    pub rounds: Option<u64>,
+    /// Bytes sent.
+    pub sent_bytes: Option<u64>,
+    /// Pages.
+    pub pages: Option<PageCounts>,
+    /// State equal at the switchover.
+    pub state_equal: Option<bool>,
+    /// The source's part is over: `kept` (the VM stayed) or `released`.
+    pub source_ended: Option<bool>,
+}
+
+/// `POST /v1/vms/{name}/start`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct StartRequest {
+    /// Where; chosen by room when absent.
+    pub on: Option<HostId>,
+}
+
+/// `POST /v1/vms/{name}/migrate`. Answers 202 with the attempt's [`AttemptView`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MigrateRequest {
+    /// Where to; chosen by room when absent.
+    pub to: Option<HostId>,
+    /// Compare RAM digest and registers before the claim (costs blackout).
+    pub verify: bool,
+    /// Longest blackout allowed, in milliseconds; 300 when absent.
+    pub blackout_budget_ms: Option<u64>,
+}
+
+/// A host, as shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HostView {
+    /// What its agent said last.
+    #[serde(flatten)]
+    pub facts: HostFacts,
+    /// The agent has been heard within the last 10 s.
+    pub up: bool,
+    /// Seconds since it was heard.
+    pub heard_seconds: Option<f64>,
+    /// VMs it owns.
+    pub vms: Vec<VmName>,
+}
+
+/// A VM, as shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct VmView {
+    /// Its spec.
+    pub spec: VmSpec,
+    /// Who may run it; absent before the first start.
+    pub ownership: Option<Ownership>,
+    /// What was asked for.
+    pub desired: RunState,
+    /// What its owner saw last.
+    pub state: Option<RunState>,
+    /// Why the last thing asked for could not be done.
+    pub error: Option<String>,
+}
+
+/// An attempt, as shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct AttemptView {
+    /// How far it is.
+    pub phase: AttemptPhase,
+    /// Volatile progress, while it copies.
+    pub progress: Option<Progress>,
+    /// The report so far.
+    pub report: MigrationReport,
+}
+
+/// One line of `godwit audit history`, kept durably and in order.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct HistoryEvent {
+    /// Position in the history, from 1, without gaps.
+    pub seq: u64,
+    /// When the controller recorded it, RFC 3339.
+    pub time: String,
+    /// The VM, if it is about one.
+    pub vm: Option<VmName>,
+    /// The attempt, if it is about one.
+    pub attempt: Option<AttemptId>,
+    /// Who did or said it: `admin`, `controller` or a host's name.
+    pub actor: String,
+    /// What happened, one word of kebab-case.
+    pub event: String,
+    /// More about it.
+    pub detail: Option<String>,
+}
