@@ -101,6 +101,8 @@ pub struct AttemptIntent {
     pub ownership: Ownership,
     /// What should be of the VM.
     pub desired: RunState,
+    /// The VM's start generation, which moves with it.
+    pub start_generation: u64,
 }
 
 /// `POST /v1/agent/vms/{uuid}/{claim|reassert|give-back|settle}`: compare-and-swap
