@@ -1,10 +1,14 @@
 //! The project's tasks: `cargo xtask demo`, `test`, `tidy`, `e2e`, `bench`.
 
+mod check;
+mod proc;
+mod setup;
 mod tidy;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 /// Project tasks.
@@ -19,18 +23,36 @@ struct Cli {
 enum Task {
     /// Check the rules of the house: who uses whom, sizes, forbidden words.
     Tidy,
+    /// Everything that has to hold: formatting, lints, tidy, tests, migrations of real VMs.
+    Test {
+        /// Leave out the migrations.
+        #[arg(long)]
+        quick: bool,
+    },
+    /// Install the tools that the other tasks need (Debian and Ubuntu).
+    Setup {
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().task {
-        Task::Tidy => tidy::run(&repository()),
-    };
-    match result {
+    match run(Cli::parse().task) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("error: {e:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn run(task: Task) -> Result<()> {
+    proc::catch_interrupts()?;
+    match task {
+        Task::Tidy => tidy::run(&repository()),
+        Task::Test { quick } => check::run(&repository(), quick),
+        Task::Setup { yes } => setup::run(yes, false),
     }
 }
 

@@ -1,0 +1,41 @@
+//! `cargo xtask test`: everything that has to hold before a change goes in.
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::{proc, tidy};
+
+/// Formatting, lints, tidy, all tests and, unless `quick`, migrations of real VMs.
+///
+/// # Errors
+/// The first thing that does not hold.
+pub(crate) fn run(root: &Path, _quick: bool) -> Result<()> {
+    step("formatting", || cargo(root, &["fmt", "--all", "--check"]))?;
+    step("tidy", || tidy::run(root))?;
+    step("lints", || {
+        cargo(root, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
+    })?;
+    step("tests", || cargo(root, &["test", "--workspace"]))?;
+    eprintln!("\nAll is well.");
+    Ok(())
+}
+
+fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    eprintln!("\n== {name}");
+    let begun = Instant::now();
+    work().with_context(|| format!("{name} failed"))?;
+    eprintln!("== {name}: good, {:.0} s", begun.elapsed().as_secs_f64());
+    proc::alive()
+}
+
+/// Runs cargo in the repository; its output is shown.
+///
+/// # Errors
+/// It fails or takes longer than 40 minutes.
+pub(crate) fn cargo(root: &Path, args: &[&str]) -> Result<()> {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    proc::run(Command::new(program).current_dir(root).args(args), Duration::from_secs(40 * 60))
+}

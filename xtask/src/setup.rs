@@ -1,0 +1,157 @@
+//! What the machine must have, and getting it: asked once, installed with apt-get.
+
+use std::io::{BufRead, IsTerminal, Write};
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::proc;
+
+/// A tool and the Debian package that holds it (Ubuntu's has the same name).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tool {
+    /// A program, searched in PATH and the administrators' folders.
+    program: &'static str,
+    /// The package.
+    package: &'static str,
+    /// What it is for.
+    purpose: &'static str,
+}
+
+const QEMU: Tool =
+    Tool { program: "qemu-system-x86_64", package: "qemu-system-x86", purpose: "runs the VMs" };
+
+const TOOLS: &[Tool] = &[
+    QEMU,
+    Tool { program: "qemu-img", package: "qemu-utils", purpose: "makes and checks disk images" },
+    Tool { program: "ip", package: "iproute2", purpose: "makes the lab's network" },
+    Tool { program: "tc", package: "iproute2", purpose: "shapes the lab's links" },
+    Tool { program: "nsenter", package: "util-linux", purpose: "enters the lab's hosts" },
+    Tool { program: "mount", package: "mount", purpose: "gives hosts their own folders" },
+    Tool { program: "cc", package: "gcc libc6-dev", purpose: "links programs" },
+    Tool { program: "dpkg-deb", package: "dpkg", purpose: "unpacks the guest's kernel" },
+];
+
+/// Installs what is missing, after asking once (not at all with `yes`).
+/// With `own_qemu`, QEMU comes from elsewhere and is not asked for.
+///
+/// # Errors
+/// Something is missing and cannot or may not be installed; the text says what
+/// to install by hand.
+pub(crate) fn run(yes: bool, own_qemu: bool) -> Result<()> {
+    let missing: Vec<Tool> =
+        TOOLS.iter().filter(|t| !(own_qemu && **t == QEMU) && !found(t.program)).copied().collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages = packages(&missing);
+    eprintln!("Missing on this machine:");
+    for tool in &missing {
+        eprintln!("  {:<20} {} (package {})", tool.program, tool.purpose, tool.package);
+    }
+    let by_hand = format!("install them yourself: {}", packages.join(" "));
+    if !found("apt-get") {
+        bail!("there is no apt-get here; {by_hand} (names of Debian and Ubuntu)");
+    }
+    if !yes && !agreed(&packages)? {
+        bail!("not installed; {by_hand}");
+    }
+    install(&packages).with_context(|| by_hand)?;
+    match missing.iter().find(|t| !found(t.program)) {
+        Some(t) => bail!("{} is still missing after the package {}", t.program, t.package),
+        None => Ok(()),
+    }
+}
+
+/// True if this process may do everything.
+pub(crate) fn is_root() -> bool {
+    effective_user() == Some(0)
+}
+
+/// The effective user id, as the kernel shows it.
+fn effective_user() -> Option<u32> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("Uid:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
+}
+
+/// Package names, each once, in order.
+fn packages(missing: &[Tool]) -> Vec<&'static str> {
+    let mut names = Vec::new();
+    for name in missing.iter().flat_map(|t| t.package.split(' ')) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+fn agreed(packages: &[&str]) -> Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        bail!("nobody to ask; say --yes to install {}", packages.join(" "));
+    }
+    eprint!("Install {} with apt-get? [Y/n] ", packages.join(" "));
+    std::io::stderr().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "" | "y" | "Y" | "yes"))
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    let quarter = Duration::from_secs(15 * 60);
+    proc::run(apt_get().arg("update"), quarter)?;
+    proc::run(
+        apt_get().args(["install", "--yes", "--no-install-recommends"]).args(packages),
+        quarter,
+    )?;
+    Ok(())
+}
+
+fn apt_get() -> Command {
+    let mut command = if is_root() {
+        Command::new("apt-get")
+    } else {
+        let mut sudo = Command::new("sudo");
+        sudo.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]);
+        sudo
+    };
+    command.env("DEBIAN_FRONTEND", "noninteractive");
+    command.arg("--quiet");
+    command
+}
+
+/// True if `program` is in PATH or where administrators' programs are.
+fn found(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/sbin".into()])
+        .any(|folder| is_program(&folder.join(program)))
+}
+
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_where_they_are() {
+        assert!(found("sh"));
+        assert!(!found("no-such-program-here"));
+        assert!(!is_program(Path::new("/etc/passwd")));
+    }
+
+    #[test]
+    fn a_package_is_installed_once() {
+        let two: Vec<Tool> = TOOLS.iter().filter(|t| t.package == "iproute2").copied().collect();
+        assert_eq!(two.len(), 2);
+        assert_eq!(packages(&two), ["iproute2"]);
+        let cc: Vec<Tool> = TOOLS.iter().filter(|t| t.program == "cc").copied().collect();
+        assert_eq!(packages(&cc), ["gcc", "libc6-dev"]);
+    }
+}
