@@ -41,8 +41,9 @@ const TOOLS: &[Tool] = &[
 /// Something is missing and cannot or may not be installed; the text says what
 /// to install by hand.
 pub(crate) fn run(yes: bool, own_qemu: bool) -> Result<()> {
+    let needed = |t: &&Tool| !(own_qemu && **t == QEMU);
     let missing: Vec<Tool> =
-        TOOLS.iter().filter(|t| !(own_qemu && **t == QEMU) && !found(t.program)).copied().collect();
+        TOOLS.iter().filter(needed).filter(|t| !found(t.program)).copied().collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -67,14 +68,7 @@ pub(crate) fn run(yes: bool, own_qemu: bool) -> Result<()> {
 
 /// True if this process may do everything.
 pub(crate) fn is_root() -> bool {
-    effective_user() == Some(0)
-}
-
-/// The effective user id, as the kernel shows it.
-fn effective_user() -> Option<u32> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|l| l.strip_prefix("Uid:"))?;
-    line.split_whitespace().nth(1)?.parse().ok()
+    rustix::process::geteuid().is_root()
 }
 
 /// Package names, each once, in order.
