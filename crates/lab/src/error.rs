@@ -17,7 +17,9 @@ pub enum LabError {
         package: &'static str,
     },
     /// A lab is up already.
-    #[error("a lab is already up in {dir}: end it with `godwit lab down`, or use another directory")]
+    #[error(
+        "a lab is already up in {dir}: end it with `godwit lab down`, or use another directory"
+    )]
     AlreadyUp {
         /// Its directory.
         dir: PathBuf,

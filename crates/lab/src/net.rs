@@ -1,0 +1,347 @@
+//! Namespaces, links and shaping, through `ip`, `tc` and `unshare`.
+
+use std::fs;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use serde::Deserialize;
+use types::{HostId, Rate};
+
+use crate::plan::mac;
+use crate::proc::NamespaceId;
+use crate::state::{Namespace, State};
+use crate::{LabError, Plan};
+
+const NETNS: &str = "/run/netns";
+/// Bucket of a shaped link: as much as 1 Gbit/s needs between two timer ticks,
+/// and several of the largest packets that the stack hands down in one piece.
+const BURST: &str = "512kb";
+/// Longest time a packet waits for a shaped link before it is dropped.
+const LATENCY: &str = "100ms";
+
+/// Runs a command to its end; its standard output, or an error with what it said.
+pub(crate) fn run(program: &str, args: &[&str]) -> Result<String, LabError> {
+    let command = || format!("{program} {}", args.join(" "));
+    let out = Command::new(program).args(args).stdin(Stdio::null()).output().map_err(|e| {
+        if e.kind() == std::io::ErrorKind::NotFound {
+            LabError::Tool { program: program.into(), package: package(program) }
+        } else {
+            LabError::Command { command: command(), why: e.to_string() }
+        }
+    })?;
+    if out.status.success() {
+        return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
+    }
+    let said = String::from_utf8_lossy(&out.stderr).trim().to_owned();
+    Err(LabError::Command {
+        command: command(),
+        why: if said.is_empty() { out.status.to_string() } else { said },
+    })
+}
+
+/// The Debian package that a program comes from.
+pub(crate) fn package(program: &str) -> &'static str {
+    match program {
+        "ip" | "tc" => "iproute2",
+        "unshare" | "nsenter" => "util-linux",
+        _ => "qemu-system-x86",
+    }
+}
+
+fn ip(args: &str) -> Result<String, LabError> {
+    run("ip", &args.split_ascii_whitespace().collect::<Vec<_>>())
+}
+
+/// Refuses when something of this machine has what the plan would take.
+pub(crate) fn check_free(plan: Plan) -> Result<(), LabError> {
+    let remedy = || "end what uses it, or give the lab another network with `--net`".to_owned();
+    let in_use = |what: String, who: String| LabError::InUse { what, who, remedy: remedy() };
+    let network = plan.network();
+    let routes = ip(&format!("-j -4 route show root {network}"))?;
+    if let Some(who) = taken(plan, &ip("-j -4 addr show")?, &routes)? {
+        return Err(in_use(format!("the network {network}"), who));
+    }
+    let link = plan.outside_link();
+    if Path::new("/sys/class/net").join(&link).exists() {
+        return Err(in_use(format!("the interface {link}"), "it exists".into()));
+    }
+    let names = plan.hosts().map(|(_, host)| plan.namespace(&host));
+    for name in std::iter::once(plan.switch()).chain(names) {
+        if Path::new(NETNS).join(&name).exists() {
+            return Err(in_use(
+                format!("the network namespace {name}"),
+                format!("{NETNS}/{name} exists"),
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[derive(Deserialize)]
+struct Interface {
+    #[serde(default)]
+    ifname: String,
+    #[serde(default)]
+    addr_info: Vec<Address>,
+}
+
+#[derive(Deserialize)]
+struct Address {
+    local: Ipv4Addr,
+    #[serde(default)]
+    prefixlen: u8,
+}
+
+#[derive(Deserialize)]
+struct Route {
+    #[serde(default)]
+    dst: String,
+    #[serde(default)]
+    dev: String,
+}
+
+/// What has an address or a route within the plan's network. A larger network
+/// around it, such as a VPN's 10.0.0.0/8, is no obstacle: the lab's is more specific.
+fn taken(plan: Plan, addresses: &str, routes: &str) -> Result<Option<String>, LabError> {
+    let interfaces: Vec<Interface> = parse("ip -j -4 addr show", addresses)?;
+    let address = interfaces.iter().find_map(|interface| {
+        let taken = interface.addr_info.iter().find(|a| plan.contains(a.local))?;
+        Some(format!("{} has {}/{}", interface.ifname, taken.local, taken.prefixlen))
+    });
+    let routes: Vec<Route> = parse("ip -j -4 route show", routes)?;
+    let route = routes.iter().find(|route| !route.dst.is_empty());
+    Ok(address.or_else(|| route.map(|r| format!("{} is routed to {}", r.dst, r.dev))))
+}
+
+fn parse<'a, T: Deserialize<'a>>(command: &str, json: &'a str) -> Result<T, LabError> {
+    // `ip -j` prints nothing at all, or empty objects, where there is nothing.
+    let json = if json.trim().is_empty() { "[]" } else { json };
+    serde_json::from_str(json).map_err(|e| LabError::Command {
+        command: command.into(),
+        why: format!("its JSON cannot be understood: {e}"),
+    })
+}
+
+/// Makes a network namespace and gives it its name.
+pub(crate) fn make_namespace(namespace: &Namespace) -> Result<NamespaceId, LabError> {
+    let path = namespace.path();
+    fs::create_dir_all(NETNS).map_err(LabError::file("make", Path::new(NETNS)))?;
+    fs::File::create_new(&path).map_err(LabError::file("make", Path::new(&path)))?;
+    run("unshare", &[&format!("--net={path}"), "true"])?;
+    ip(&format!("-n {} link set lo up", namespace.name))?;
+    NamespaceId::of(&path)
+        .ok_or(LabError::Damaged { path: path.into(), why: "no namespace is there".into() })
+}
+
+/// Makes the switch: a bridge, and the link to the outside with its addresses.
+pub(crate) fn make_switch(state: &State) -> Result<(), LabError> {
+    let plan = state.plan;
+    let (switch, link) = (plan.switch(), plan.outside_link());
+    let prefix = Plan::PREFIX;
+    for command in [
+        format!("-n {switch} link add br0 type bridge forward_delay 0"),
+        format!("-n {switch} link set br0 addrgenmode none up"),
+        format!(
+            "link add {link} address {} type veth peer name outside netns {switch}",
+            mac(plan.outside())
+        ),
+        format!("-n {switch} link set outside addrgenmode none master br0 up"),
+        format!("link set {link} addrgenmode none up"),
+        format!("addr add {}/{prefix} dev {link}", plan.outside()),
+    ] {
+        ip(&command)?;
+    }
+    for (number, _) in plan.hosts().filter(|_| state.proxy) {
+        ip(&format!("addr add {}/{prefix} dev {link}", plan.proxy(number)))?;
+    }
+    Ok(())
+}
+
+/// Makes a host's link to the switch, the bridge inside that its VMs' taps plug
+/// into, and the host's address on that bridge.
+pub(crate) fn make_host(
+    plan: Plan,
+    number: u8,
+    host: &HostId,
+    rate: Option<Rate>,
+) -> Result<(), LabError> {
+    let (switch, inside, address) = (plan.switch(), plan.namespace(host), plan.host(number));
+    for command in [
+        format!("-n {switch} link add {host} type veth peer name uplink netns {inside}"),
+        format!("-n {inside} link add br0 address {} type bridge forward_delay 0", mac(address)),
+        format!("-n {inside} link set uplink addrgenmode none master br0 up"),
+        format!("-n {inside} link set br0 addrgenmode none up"),
+        format!("-n {inside} addr add {address}/{} dev br0", Plan::PREFIX),
+        format!("-n {switch} link set {host} addrgenmode none master br0 up"),
+    ] {
+        ip(&command)?;
+    }
+    let Some(Rate(bits)) = rate else { return Ok(()) };
+    for (namespace, link) in [(&inside, "uplink"), (&switch, host.as_str())] {
+        let shape = format!(
+            "-n {namespace} qdisc add dev {link} root tbf rate {bits}bit burst {BURST} \
+             latency {LATENCY}"
+        );
+        run("tc", &shape.split_ascii_whitespace().collect::<Vec<_>>())?;
+    }
+    Ok(())
+}
+
+/// State of a host's link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkState {
+    /// Connected.
+    Up,
+    /// Nothing passes, as if the cable were pulled.
+    Down,
+}
+
+/// Connects a host's link, or pulls it.
+pub fn link(dir: &Path, host: &str, to: LinkState) -> Result<(), LabError> {
+    let state = State::of(dir)?;
+    state.plan.number(host)?;
+    let to = if to == LinkState::Up { "up" } else { "down" };
+    ip(&format!("-n {} link set {host} {to}", state.plan.switch())).map(|_| ())
+}
+
+/// What passed a host's link since it was made, seen from the host. Bytes are
+/// those of whole Ethernet frames (14 bytes of header, no preamble, no checksum),
+/// headers of IP and TCP included. What the stack hands down in one piece counts
+/// as one packet with one set of headers, however many frames a wire would carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Counters {
+    /// Bytes that came to the host and its VMs.
+    pub rx_bytes: u64,
+    /// Packets that came to them.
+    pub rx_packets: u64,
+    /// Bytes that they sent.
+    pub tx_bytes: u64,
+    /// Packets that they sent.
+    pub tx_packets: u64,
+}
+
+#[derive(Deserialize)]
+struct LinkStats {
+    stats64: Directions,
+    #[serde(default)]
+    flags: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Directions {
+    rx: Amounts,
+    tx: Amounts,
+}
+
+#[derive(Deserialize)]
+struct Amounts {
+    bytes: u64,
+    packets: u64,
+}
+
+/// Reads the counters of a host's link, after its shaping in both directions.
+pub fn counters(dir: &Path, host: &str) -> Result<Counters, LabError> {
+    let state = State::of(dir)?;
+    state.plan.number(host)?;
+    link_stats(state.plan, host).map(|(counters, _)| counters)
+}
+
+/// Counters of a host's link, and whether it is connected.
+pub(crate) fn link_stats(plan: Plan, host: &str) -> Result<(Counters, bool), LabError> {
+    let command = format!("-n {} -j -s link show dev {host}", plan.switch());
+    parse_stats(&ip(&command)?)
+}
+
+/// The switch's end receives what the host sends.
+fn parse_stats(json: &str) -> Result<(Counters, bool), LabError> {
+    let links: Vec<LinkStats> = parse("ip -j -s link show", json)?;
+    let [link] = links.as_slice() else {
+        return Err(LabError::Command {
+            command: "ip -j -s link show".into(),
+            why: format!("{} links instead of one", links.len()),
+        });
+    };
+    let Directions { rx, tx } = &link.stats64;
+    let counters = Counters {
+        rx_bytes: tx.bytes,
+        rx_packets: tx.packets,
+        tx_bytes: rx.bytes,
+        tx_packets: rx.packets,
+    };
+    Ok((counters, link.flags.iter().any(|f| f == "UP")))
+}
+
+/// Deletes an interface of the root namespace; one that is not there is no error.
+pub(crate) fn delete_link(name: &str) -> Result<(), LabError> {
+    match ip(&format!("link del {name}")) {
+        Err(_) if !Path::new("/sys/class/net").join(name).exists() => Ok(()),
+        other => other.map(|_| ()),
+    }
+}
+
+/// Takes a namespace's name away, and the directory of names if it is empty.
+/// The namespace itself goes with its last process.
+pub(crate) fn delete_namespace(namespace: &Namespace) -> Result<(), LabError> {
+    let path = namespace.path();
+    // Named twice where somebody mounted over the directory of names.
+    while rustix::mount::unmount(&path, rustix::mount::UnmountFlags::DETACH).is_ok() {}
+    match fs::remove_file(&path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            return Err(LabError::file("remove", Path::new(&path))(e));
+        }
+        _ => {}
+    }
+    // Fails, rightly, while it holds names of others or is a mount of `ip netns`.
+    let _ = fs::remove_dir(NETNS);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_or_route_within_the_network_is_found() {
+        let plan = Plan::new(77, 2).unwrap();
+        let address = |local: &str, prefixlen: u8| {
+            format!(
+                r#"[{{}},{{"ifname":"eth0","addr_info":[{{"local":"{local}","prefixlen":{prefixlen}}}]}}]"#
+            )
+        };
+        for (local, prefix, found) in [
+            ("10.77.3.4", 24, true),
+            ("10.77.0.1", 32, true),
+            ("10.1.2.3", 8, false),
+            ("10.78.0.1", 16, false),
+            ("192.168.1.1", 24, false),
+        ] {
+            let expected = found.then(|| format!("eth0 has {local}/{prefix}"));
+            assert_eq!(taken(plan, &address(local, prefix), "").unwrap(), expected);
+        }
+        let route = r#"[{"dst":"10.77.9.0/24","dev":"tun0","protocol":"static"}]"#;
+        let who = taken(plan, "", route).unwrap();
+        assert_eq!(who.as_deref(), Some("10.77.9.0/24 is routed to tun0"));
+        assert_eq!(taken(plan, "[]", "[ ]").unwrap(), None);
+        assert!(taken(plan, "{", "").is_err());
+    }
+
+    #[test]
+    fn counters_are_turned_to_the_hosts_view() {
+        let json = r#"[{"ifname":"host-a","flags":["BROADCAST","UP"],"stats64":{
+            "rx":{"bytes":10,"packets":1,"errors":0},"tx":{"bytes":30,"packets":3}}}]"#;
+        let (counters, up) = parse_stats(json).unwrap();
+        assert!(up);
+        let expected = Counters { rx_bytes: 30, rx_packets: 3, tx_bytes: 10, tx_packets: 1 };
+        assert_eq!(counters, expected);
+        assert!(parse_stats("[]").is_err());
+    }
+
+    #[test]
+    fn a_missing_program_names_its_package() {
+        let error = run("no-such-program", &["x"]).unwrap_err().to_string();
+        assert!(error.contains("no-such-program") && error.contains("Debian package"), "{error}");
+        let error = run("ip", &["frobnicate"]).unwrap_err().to_string();
+        assert!(error.contains("`ip frobnicate` failed: Object"), "{error}");
+    }
+}
