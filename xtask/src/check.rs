@@ -6,19 +6,22 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::{proc, tidy};
+use crate::{e2e, proc, tidy};
 
 /// Formatting, lints, tidy, all tests and, unless `quick`, migrations of real VMs.
 ///
 /// # Errors
 /// The first thing that does not hold.
-pub(crate) fn run(root: &Path, _quick: bool) -> Result<()> {
+pub(crate) fn run(root: &Path, quick: bool) -> Result<()> {
     step("formatting", || cargo(root, &["fmt", "--all", "--check"]))?;
     step("tidy", || tidy::run(root))?;
     step("lints", || {
         cargo(root, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
     })?;
     step("tests", || cargo(root, &["test", "--workspace"]))?;
+    if !quick {
+        step("migrations", || e2e::run(root, &e2e::Args::short()))?;
+    }
     eprintln!("\nAll is well.");
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! The project's tasks: `cargo xtask demo`, `test`, `tidy`, `e2e`, `bench`.
 
 mod check;
+mod e2e;
+mod fleet;
 mod proc;
 mod setup;
 mod tidy;
@@ -29,6 +31,8 @@ enum Task {
         #[arg(long)]
         quick: bool,
     },
+    /// Move real VMs between the hosts of a lab, and check what must hold.
+    E2e(e2e::Args),
     /// Install the tools that the other tasks need (Debian and Ubuntu).
     Setup {
         /// Do not ask.
@@ -52,6 +56,7 @@ fn run(task: Task) -> Result<()> {
     match task {
         Task::Tidy => tidy::run(&repository()),
         Task::Test { quick } => check::run(&repository(), quick),
+        Task::E2e(args) => e2e::run(&repository(), &args),
         Task::Setup { yes } => setup::run(yes, false),
     }
 }

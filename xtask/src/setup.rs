@@ -1,13 +1,17 @@
 //! What the machine must have, and getting it: asked once, installed with apt-get.
 
+use std::ffi::OsString;
 use std::io::{BufRead, IsTerminal, Write};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::proc;
+
+/// Names the binary that is built already.
+pub(crate) const BUILT: &str = "GODWIT_BUILT";
 
 /// A tool and the Debian package that holds it (Ubuntu's has the same name).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,6 +73,29 @@ pub(crate) fn run(yes: bool, own_qemu: bool) -> Result<()> {
 /// True if this process may do everything.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
+}
+
+/// Goes on as root: runs this program again through sudo, with the same
+/// arguments and the binary that is built already, where it is not root.
+///
+/// # Errors
+/// There is no sudo, or it refuses.
+pub(crate) fn become_root(godwit: &Path) -> Result<()> {
+    use std::os::unix::process::CommandExt;
+    if is_root() {
+        return Ok(());
+    }
+    ensure!(found("sudo"), "a lab needs root (namespaces, bridges): run this as root");
+    let own = std::env::current_exe().context("cannot find the own program")?;
+    let mut built = OsString::from(format!("{BUILT}="));
+    built.push(godwit);
+    let error = Command::new("sudo")
+        .arg("--preserve-env=PATH,NO_COLOR")
+        .arg(built)
+        .arg(own)
+        .args(std::env::args_os().skip(1))
+        .exec();
+    Err(error).context("cannot run sudo")
 }
 
 /// Package names, each once, in order.
