@@ -1,0 +1,135 @@
+//! Turns a batch into a head and a body, and back.
+
+use std::io;
+
+use zstd::bulk::{Compressor, Decompressor};
+
+use crate::{Batch, Choice, Head, Kind, MAX_PAGES, PAGE_SIZE, PageError};
+
+/// Most bytes a body takes.
+pub const MAX_BODY: usize = MAX_PAGES * PAGE_SIZE;
+
+/// A batch is sent compressed when it shrinks to this part of itself or less.
+const WORTH_NUMERATOR: usize = 9;
+const WORTH_DENOMINATOR: usize = 10;
+/// Pages compressed as a sample before a batch of at least four times as many.
+const SAMPLE_PAGES: usize = 4;
+
+/// A batch ready to be sent.
+#[derive(Debug)]
+pub struct Packed<'a> {
+    /// Goes first.
+    pub head: Head,
+    /// Goes after it; `head.body` bytes.
+    pub body: &'a [u8],
+}
+
+/// Compresses batches where told to and where it saves at least a tenth.
+/// Keeps its contexts and buffers (about 2 MiB); one per thread.
+pub struct Packer {
+    fast: Compressor<'static>,
+    zstd: Compressor<'static>,
+    sample: Vec<u8>,
+    out: Vec<u8>,
+}
+
+impl Packer {
+    /// A packer with fresh contexts.
+    ///
+    /// # Errors
+    /// When zstd cannot allocate them.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self {
+            fast: Compressor::new(-1)?,
+            zstd: Compressor::new(1)?,
+            sample: Vec::with_capacity(SAMPLE_PAGES * PAGE_SIZE),
+            out: vec![0; MAX_BODY],
+        })
+    }
+
+    /// Head and body of a batch that is not empty. Without a copy where raw.
+    pub fn pack<'a>(&'a mut self, batch: &'a Batch, choice: Choice) -> Packed<'a> {
+        let compressed = self.compress(batch.bytes(), choice);
+        let (kind, body) = match compressed.and_then(|n| self.out.get(..n)) {
+            Some(body) => (Kind::Zstd, body),
+            None => (Kind::Raw, batch.bytes()),
+        };
+        let (zero, data) = (batch.zero().to_vec(), batch.data().to_vec());
+        let head = Head { block: batch.block(), kind, zero, data, body: body.len() as u32 };
+        Packed { head, body }
+    }
+
+    /// Bytes in `self.out`; `None` where raw is better.
+    fn compress(&mut self, bytes: &[u8], choice: Choice) -> Option<usize> {
+        if choice == Choice::Raw || bytes.is_empty() || self.sample_is_hopeless(bytes) {
+            return None;
+        }
+        let context = if choice == Choice::Fast { &mut self.fast } else { &mut self.zstd };
+        // Room for what is worth while and no more: what does not fit is sent raw.
+        let room = self.out.get_mut(..worth(bytes.len()))?;
+        context.compress_to_buffer(bytes, room).ok()
+    }
+
+    /// Whether a few pages, spread over the batch, do not shrink.
+    fn sample_is_hopeless(&mut self, bytes: &[u8]) -> bool {
+        let pages = bytes.len() / PAGE_SIZE;
+        if pages < 4 * SAMPLE_PAGES {
+            return false;
+        }
+        self.sample.clear();
+        for page in bytes.chunks_exact(PAGE_SIZE).step_by(pages / SAMPLE_PAGES) {
+            self.sample.extend_from_slice(page);
+        }
+        let Some(room) = self.out.get_mut(..worth(self.sample.len())) else { return false };
+        self.fast.compress_to_buffer(&self.sample, room).is_err()
+    }
+}
+
+fn worth(bytes: usize) -> usize {
+    bytes * WORTH_NUMERATOR / WORTH_DENOMINATOR
+}
+
+/// Reads bodies. Keeps its context; one per thread.
+pub struct Unpacker {
+    zstd: Decompressor<'static>,
+    out: Vec<u8>,
+}
+
+impl Unpacker {
+    /// An unpacker with a fresh context.
+    ///
+    /// # Errors
+    /// When zstd cannot allocate it.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { zstd: Decompressor::new()?, out: vec![0; MAX_BODY] })
+    }
+
+    /// The contents of `head.data`, exactly its pages, in its order. Raw ones
+    /// are `body` itself.
+    ///
+    /// # Errors
+    /// [`PageError`] when the body does not hold exactly these pages.
+    pub fn unpack<'a>(&'a mut self, head: &Head, body: &'a [u8]) -> Result<&'a [u8], PageError> {
+        let (expected, found) = (head.body as usize, body.len());
+        if expected != found {
+            return Err(PageError::BodySize { expected, found });
+        }
+        let pages = head.data_pages();
+        match head.kind {
+            Kind::Raw if found == pages * PAGE_SIZE => Ok(body),
+            Kind::Raw => Err(PageError::BodySize { expected: pages * PAGE_SIZE, found }),
+            Kind::Zstd => self.decompress(pages, body),
+        }
+    }
+
+    fn decompress(&mut self, pages: usize, body: &[u8]) -> Result<&[u8], PageError> {
+        let bad = |why: &str| PageError::Decompress { pages, why: why.to_owned() };
+        let out = pages.checked_mul(PAGE_SIZE).and_then(|n| self.out.get_mut(..n));
+        let out = out.ok_or_else(|| bad("too many"))?;
+        match self.zstd.decompress_to_buffer(body, out) {
+            Ok(n) if n == out.len() => Ok(out),
+            Ok(_) => Err(bad("too short")),
+            Err(error) => Err(bad(&error.to_string())),
+        }
+    }
+}
