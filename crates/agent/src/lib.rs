@@ -1,1 +1,96 @@
-//! One per host: supervises QEMUs and carriers, reports facts.
+//! One per host: finds and supervises QEMUs and carriers, reports facts, and
+//! performs its side of every migration.
+//!
+//! The agent talks only to the controller. VMs do not need it to go on: after a
+//! restart it reads its journal, finds the QEMUs again and resumes what was
+//! under way. One task owns each VM; what it does next is decided by pure code
+//! ([`core`](self), `handoff`, `converge`) from the journal, QEMU's state and
+//! the controller's intent, and is journalled before it is done.
+
+mod carrier_link;
+mod config;
+mod converge;
+mod core;
+mod host;
+mod incoming;
+mod journal;
+mod note;
+mod outgoing;
+mod record;
+mod reporter;
+mod state;
+mod sync;
+mod vm;
+
+use std::sync::Arc;
+
+use api::client::{Client, ClientConfig};
+use vmm::{HostConfig, Hypervisor};
+
+pub use config::{AgentConfig, ConfigError, DataPlane};
+pub use journal::JournalError;
+
+use crate::host::{Board, Host};
+use crate::journal::Journal;
+
+/// Why an agent cannot run.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The journal cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// QEMU or this host cannot be used.
+    #[error(transparent)]
+    Hypervisor(#[from] vmm::VmmError),
+    /// Certificates or the controller's address are wrong.
+    #[error("{0}")]
+    Client(#[from] api::client::ClientError),
+    /// The path of this program is unknown, so carriers cannot be started.
+    #[error("the path of this program: {0}")]
+    Program(std::io::Error),
+}
+
+/// Runs the agent until its future is dropped; VMs go on without it.
+///
+/// # Errors
+/// What keeps it from starting. Once it runs, it waits for what is missing.
+pub async fn run(config: AgentConfig) -> Result<(), AgentError> {
+    let journal = Journal::open(&config.state_dir)?;
+    let hypervisor = Hypervisor::open(HostConfig {
+        qemu: config.qemu.clone(),
+        data_dirs: config.qemu_data.clone(),
+        accel: config.accel.clone(),
+        run_dir: config.run_dir.clone(),
+        state_dir: config.state_dir.clone(),
+        memory_dir: config.memory_dir.clone(),
+        memory_size: config.memory_size,
+        pools: config.pools.clone(),
+        bridges: config.bridges.clone(),
+        carrier: std::env::current_exe().map_err(AgentError::Program)?,
+    })
+    .await?;
+    // Two lines: a long poll on one never delays a claim on the other.
+    let line = || {
+        Client::new(ClientConfig {
+            controller: config.controller.clone(),
+            ca: config.ca.clone(),
+            cert: config.cert.clone(),
+            key: config.key.clone(),
+        })
+    };
+    let (client, poll) = (line()?, line()?);
+    let mut records = Vec::new();
+    for record in journal.load()? {
+        match record {
+            Ok(record) => records.push(record),
+            Err(error) => tracing::error!(%error, "ALARM: a VM of this host cannot be managed"),
+        }
+    }
+    tracing::info!(host = %config.host, vms = records.len(), "agent runs");
+    let host = Arc::new(Host { config, hypervisor, client, journal, board: Board::default() });
+    sync::run(host, poll, records).await;
+    Ok(())
+}

@@ -1,0 +1,80 @@
+//! What the tasks of one agent share.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use api::body::{HostFacts, VmFacts};
+use api::client::Client;
+use tokio::sync::Notify;
+use types::{AttemptId, VmId};
+use vmm::Hypervisor;
+
+use crate::config::AgentConfig;
+use crate::journal::Journal;
+
+/// The host: its hypervisor, its journal, its line to the controller.
+pub(crate) struct Host {
+    pub(crate) config: AgentConfig,
+    pub(crate) hypervisor: Hypervisor,
+    pub(crate) client: Client,
+    pub(crate) journal: Journal,
+    pub(crate) board: Board,
+}
+
+impl Host {
+    /// Facts about the host itself.
+    pub(crate) fn facts(&self) -> HostFacts {
+        let facts = self.hypervisor.facts();
+        HostFacts {
+            host: self.config.host.clone(),
+            address: self.config.address.clone(),
+            cpus: facts.cpus,
+            memory: facts.memory_total,
+            memory_used: facts.memory_used,
+            qemu: facts.version,
+            accel: facts.accel.to_string(),
+            bridges: self.config.bridges.clone(),
+            pools: self.config.pools.keys().cloned().collect(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        }
+    }
+}
+
+/// What each VM's task last said of its VM.
+#[derive(Default)]
+pub(crate) struct Board {
+    entries: Mutex<BTreeMap<VmId, Entry>>,
+    changed: Notify,
+}
+
+/// One VM's entry.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Entry {
+    /// What is seen of it, where something is to be said.
+    pub(crate) facts: Option<VmFacts>,
+    /// Attempts of which something is left.
+    pub(crate) attempts: Vec<AttemptId>,
+}
+
+impl Board {
+    pub(crate) fn set(&self, vm: VmId, entry: Entry) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.get(&vm) != Some(&entry) {
+            entries.insert(vm, entry);
+            self.changed.notify_one();
+        }
+    }
+
+    pub(crate) fn read(&self) -> (Vec<VmFacts>, Vec<AttemptId>) {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        (
+            entries.values().filter_map(|e| e.facts.clone()).collect(),
+            entries.values().flat_map(|e| e.attempts.iter().copied()).collect(),
+        )
+    }
+
+    /// Returns when an entry has changed since the last return.
+    pub(crate) async fn changed(&self) {
+        self.changed.notified().await;
+    }
+}

@@ -1,0 +1,337 @@
+//! What the destination does to QEMU, to its carrier and to the record.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use api::body::{AttemptPatch, OwnershipRequest};
+use api::client::{Client, ClientError};
+use handoff::destination::Seen;
+use handoff::verdict;
+use serde_json::json;
+use types::{
+    AttemptId, CarrierCommand, CarrierConfig, CarrierEvent, CarrierSide, Code, VmId,
+};
+use vmm::Incoming as Launch;
+
+use super::{Input, Run};
+use crate::carrier_link;
+use crate::config::DataPlane;
+use crate::core::Qemu;
+use crate::note::Note;
+use crate::state;
+use crate::vm::run_state;
+
+/// Making memory, taps, QEMU and carrier.
+const PREPARE: Duration = Duration::from_secs(60);
+/// How often the incoming QEMU is asked whether it has loaded everything.
+const POLL: Duration = Duration::from_millis(20);
+
+impl Run<'_> {
+    pub(super) async fn prepare(&mut self) -> Result<(), String> {
+        match tokio::time::timeout(PREPARE, self.prepare_all()).await {
+            Ok(result) => result,
+            Err(_) => Err("the destination's QEMU and carrier did not start in time".into()),
+        }
+    }
+
+    async fn prepare_all(&mut self) -> Result<(), String> {
+        let incoming = self.vm.record.incoming.as_ref().ok_or("no incoming attempt")?;
+        let plan = incoming.instance.clone();
+        let hypervisor = &self.vm.host.hypervisor;
+        let mut qemu = hypervisor.start(&plan, Launch::Yes).await.map_err(|e| e.to_string())?;
+        if let Some(incoming) = &mut self.vm.record.incoming {
+            incoming.instance = qemu.record.clone();
+        }
+        self.vm.save()?;
+        let qmp = qemu.qmp.clone();
+        let listen = async {
+            let mut capabilities = vec![("events", true)];
+            if qemu.features.late_block_activate {
+                // Disks are opened for writing at `cont`, not when the stream ends.
+                capabilities.push(("late-block-activate", true));
+            }
+            qmp.set_capabilities(&capabilities).await?;
+            // The network hears of the VM's new place from us, after the claim.
+            qmp.set_parameters(json!({ "announce-rounds": 0 })).await?;
+            qmp.migrate_incoming(&format!("unix:{}", plan.migration_socket().display())).await
+        };
+        listen.await.map_err(|e| format!("the destination's QEMU: {e}"))?;
+        self.watch_qemu(&mut qemu);
+        self.qemu = Some(qemu);
+        self.start_carrier(&plan).await
+    }
+
+    async fn start_carrier(&mut self, plan: &vmm::InstanceRecord) -> Result<(), String> {
+        let config = &self.vm.host.config;
+        let blocks =
+            if config.data_plane == DataPlane::Direct { plan.blocks() } else { Vec::new() };
+        let carrier = CarrierConfig {
+            attempt: self.id,
+            secret: self.intent.record.secret.clone(),
+            host: config.host.clone(),
+            peer: self.intent.record.from.clone(),
+            ca: config.ca.clone(),
+            cert: config.cert.clone(),
+            key: config.key.clone(),
+            control: plan.carrier_control(),
+            qemu: plan.migration_socket(),
+            side: CarrierSide::Destination {
+                listen: config.address.clone(),
+                ports: config.carrier_ports,
+                blocks,
+            },
+        };
+        let hypervisor = &self.vm.host.hypervisor;
+        hypervisor.start_carrier(plan, &carrier).await.map_err(|e| e.to_string())?;
+        let (link, mut events) = carrier_link::connect(&plan.carrier_control()).await?;
+        self.carrier = Some(link);
+        self.port = loop {
+            match events.recv().await {
+                Some(CarrierEvent::Listening { port }) => break port,
+                Some(CarrierEvent::Failed { reason }) => return Err(reason),
+                Some(_) => {}
+                None => return Err("the carrier ended".into()),
+            }
+        };
+        let inputs = self.inputs.clone();
+        self.tasks.spawn(async move {
+            while let Some(event) = events.recv().await {
+                if inputs.send(Input::Carrier(event)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Tells of `Loaded` and of QEMU's end.
+    fn watch_qemu(&mut self, qemu: &mut vmm::Instance) {
+        let (qmp, inputs) = (qemu.qmp.clone(), self.inputs.clone());
+        self.tasks.spawn(async move {
+            loop {
+                match qmp.query_migrate().await {
+                    Ok(migration) if migration.status == "completed" => {
+                        let _ = inputs.send(Input::Seen(Seen::Loaded)).await;
+                        return;
+                    }
+                    Ok(migration) if migration.status == "failed" => {
+                        let why = migration.error.unwrap_or_else(|| "loading failed".into());
+                        let why = format!("the destination's QEMU: {why}");
+                        let _ = inputs.send(Input::Seen(Seen::Failed(why))).await;
+                        return;
+                    }
+                    Err(error) if error.is_disconnected() => return,
+                    _ => tokio::time::sleep(POLL).await,
+                }
+            }
+        });
+        self.watch_exit(&qemu.record);
+    }
+
+    fn watch_exit(&mut self, record: &vmm::InstanceRecord) {
+        let exit = self.vm.host.hypervisor.wait_exit(record);
+        let inputs = self.inputs.clone();
+        self.tasks.spawn(async move {
+            exit.await;
+            let _ = inputs.send(Input::Seen(Seen::QemuDied)).await;
+        });
+    }
+
+    /// After a restart: is the incoming QEMU still there?
+    pub(super) async fn adopt(&mut self) -> bool {
+        self.carrier_connected = true;
+        let Some(incoming) = &self.vm.record.incoming else { return false };
+        let plan = incoming.instance.clone();
+        let Ok(Some(qemu)) = self.vm.host.hypervisor.adopt(&plan).await else { return false };
+        self.watch_exit(&qemu.record);
+        self.qemu = Some(qemu);
+        if let Ok((link, _)) = carrier_link::connect(&plan.carrier_control()).await {
+            self.carrier = Some(link);
+        }
+        true
+    }
+
+    pub(super) fn tell_ready(&mut self) {
+        let config = &self.vm.host.config;
+        let address = config.advertise.as_ref().unwrap_or(&config.address);
+        let destination = format!("{address}:{}", self.port);
+        let patch = AttemptPatch { destination: Some(destination.clone()), ..Default::default() };
+        self.reporter.post("destination-ready", Some(destination), patch);
+    }
+
+    pub(super) fn take_state(&mut self) {
+        let (Some(qemu), Some(incoming)) = (&self.qemu, &self.vm.record.incoming) else { return };
+        let (qmp, file) = (qemu.qmp.clone(), incoming.instance.memory_file());
+        let inputs = self.inputs.clone();
+        self.tasks.spawn(async move {
+            let note = async {
+                let shown = qmp.human("info registers -a").await.map_err(|e| e.to_string())?;
+                let memory = tokio::task::spawn_blocking(move || state::memory_digest(&file))
+                    .await
+                    .map_err(|e| e.to_string())?
+                    .map_err(|e| format!("memory file: {e}"))?;
+                Ok(Note::State { memory, registers: state::register_digest(&shown) })
+            };
+            let _ = inputs.send(Input::State(note.await)).await;
+        });
+    }
+
+    /// Compare-and-swap with the epoch the attempt began at, until it is answered.
+    pub(super) fn claim(&mut self) {
+        let request = self.request(self.intent.record.epoch);
+        self.ask(move |client, vm, id| {
+            let request = request.clone();
+            async move { swap(&client, id, client.claim(vm, &request).await, Seen::Claimed, Seen::NotClaimed).await }
+        });
+    }
+
+    pub(super) fn settle(&mut self) {
+        let request = self.request(self.intent.record.epoch.next());
+        self.ask(move |client, vm, _| {
+            let request = request.clone();
+            async move { client.settle(vm, &request).await.map(|_| Seen::Settled) }
+        });
+    }
+
+    pub(super) fn give_back(&mut self) {
+        let request = self.request(self.intent.record.epoch.next());
+        self.ask(move |client, vm, id| {
+            let request = request.clone();
+            async move {
+                let reply = client.give_back(vm, &request).await;
+                swap(&client, id, reply, Seen::GivenBack, Seen::NotGivenBack).await
+            }
+        });
+    }
+
+    fn request(&self, epoch: types::Epoch) -> OwnershipRequest {
+        OwnershipRequest { attempt: self.id, epoch, incarnation: self.intent.record.incarnation }
+    }
+
+    /// Asks the controller until it answers.
+    fn ask<F, A>(&mut self, once: F)
+    where
+        F: Fn(Client, VmId, AttemptId) -> A + Send + Sync + 'static,
+        A: Future<Output = Result<Seen, ClientError>> + Send,
+    {
+        let (client, vm, id) = (self.vm.host.client.clone(), self.vm.record.vm, self.id);
+        let inputs = self.inputs.clone();
+        self.tasks.spawn(async move {
+            let mut pause = Duration::from_millis(10);
+            loop {
+                match once(client.clone(), vm, id).await {
+                    Ok(seen) => {
+                        let _ = inputs.send(Input::Seen(seen)).await;
+                        return;
+                    }
+                    Err(error) => tracing::warn!(%error, "the controller has not decided yet"),
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
+            }
+        });
+    }
+
+    /// Execute, and tell the network. Tried until QEMU does it: the VM is ours now.
+    pub(super) fn start(&mut self) {
+        let Some(qemu) = &self.qemu else { return };
+        let paused = self.vm.record.incoming.as_ref().is_some_and(|i| i.paused);
+        let (qmp, inputs) = (qemu.qmp.clone(), self.inputs.clone());
+        self.tasks.spawn(async move {
+            while !paused {
+                let _ = qmp.cont().await.inspect_err(|error| {
+                    tracing::error!(%error, "the VM is ours and does not start yet");
+                });
+                match qmp.status().await {
+                    Ok(status) if run_state(&status.status) == Qemu::Running => break,
+                    Err(error) if error.is_disconnected() => return,
+                    _ => tokio::time::sleep(Duration::from_millis(200)).await,
+                }
+            }
+            let _ = inputs.send(Input::Seen(Seen::Started)).await;
+            if !paused {
+                // Outlives the attempt's loop: a guest that never sends is found by it.
+                tokio::spawn(async move { qmp.announce_self().await });
+            }
+        });
+    }
+
+    pub(super) async fn note(&mut self, note: &Note) {
+        if let Some(carrier) = &mut self.carrier {
+            let _ = carrier.send(&CarrierCommand::Note { text: note.to_text() }).await;
+        }
+    }
+
+    pub(super) async fn tell_refused(&mut self, why: String) {
+        self.note(&Note::Refused { why: why.clone() }).await;
+        let patch = AttemptPatch { abort: Some(why.clone()), ..Default::default() };
+        self.reporter.post("refused", Some(why), patch);
+    }
+
+    /// The incoming QEMU is the VM's own from now on; journalled with the stage that follows.
+    pub(super) fn adopt_as_own(&mut self) {
+        let Some(incoming) = &self.vm.record.incoming else { return };
+        self.vm.record.start_generation = incoming.start_generation;
+        self.vm.record.instance = Some(incoming.instance.clone());
+        self.vm.qemu = self.qemu.take();
+    }
+
+    /// Nothing of the attempt stays here. The refusal gets a moment to travel.
+    pub(super) async fn end(&mut self, queue: &mut VecDeque<Seen>) {
+        if let Some(carrier) = &mut self.carrier {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let _ = carrier.send(&CarrierCommand::End).await;
+        }
+        self.tasks.abort_all();
+        self.qemu = None;
+        let Some(incoming) = &self.vm.record.incoming else { return };
+        match self.vm.host.hypervisor.end(&incoming.instance).await {
+            Ok(()) => {
+                self.carrier = None;
+                queue.push_back(Seen::Gone);
+            }
+            Err(error) => {
+                tracing::error!(%error, "cannot end the incoming QEMU; trying again");
+                let inputs = self.inputs.clone();
+                self.tasks.spawn(async move {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    let _ = inputs.send(Input::Seen(Seen::Restarted { alive: false })).await;
+                });
+            }
+        }
+    }
+
+    /// Lets the carrier hand over its last notes, then sees that it is gone.
+    pub(super) fn see_carrier_out(&mut self) {
+        let Some(instance) = self.vm.record.instance.clone() else { return };
+        let (host, carrier) = (self.vm.host.clone(), self.carrier.take());
+        tokio::spawn(async move {
+            for _ in 0..60 {
+                if !host.hypervisor.carrier_alive(&instance) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            drop(carrier);
+            let _ = host.hypervisor.end_carrier(&instance).await;
+        });
+    }
+}
+
+/// A comparison that failed is answered with what the record says instead.
+async fn swap<T>(
+    client: &Client,
+    id: AttemptId,
+    reply: Result<T, ClientError>,
+    yes: Seen,
+    no: fn(handoff::Verdict) -> Seen,
+) -> Result<Seen, ClientError> {
+    match reply {
+        Ok(_) => Ok(yes),
+        Err(ClientError::Problem(problem)) if problem.code == Code::Conflict => {
+            let intent = client.attempt_intent(id).await?;
+            Ok(no(verdict(&intent.ownership, &intent.record)))
+        }
+        Err(error) => Err(error),
+    }
+}

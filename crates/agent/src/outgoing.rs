@@ -1,0 +1,454 @@
+//! The source's side of an attempt: performs what [`handoff::source`] decides.
+
+mod actions;
+mod watch;
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use api::body::{AttemptIntent, AttemptPatch};
+use handoff::source::{Action, Seen, Source, Stage};
+use handoff::{Verdict, verdict};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use types::{AttemptId, AttemptPhase, CarrierEvent, Counters, Mode, Progress, Side};
+
+use crate::carrier_link::CarrierLink;
+use crate::converge::{Advice, Pass, Policy};
+use crate::core::Qemu;
+use crate::note::Note;
+use crate::record::Outgoing;
+use crate::reporter::Reporter;
+use crate::vm::{Vm, run_state};
+
+/// What arrives at the loop from outside.
+enum Input {
+    Seen(Seen),
+    /// QEMU's word on the migration.
+    Migration(qmp::Migration),
+    /// An event of QEMU, with the time of its receipt.
+    Event(String, Instant),
+    Carrier(CarrierEvent),
+    /// `stop` takes long: QEMU may be waiting for its stream to be read.
+    StopIsSlow,
+    /// The digests of the stopped VM.
+    State(Result<Note, String>),
+}
+
+/// Everything the loop holds.
+struct Run<'a> {
+    vm: &'a mut Vm,
+    id: AttemptId,
+    intent: Option<AttemptIntent>,
+    machine: Source,
+    inputs: mpsc::Sender<Input>,
+    tasks: JoinSet<()>,
+    carrier: Option<CarrierLink>,
+    policy: Policy,
+    reporter: Reporter,
+    counters: Counters,
+    mode: Option<Mode>,
+    rounds: u64,
+    round_trip: Option<Duration>,
+    stopped_at: Option<Instant>,
+    blackout: Option<Duration>,
+    running_seen: bool,
+    ready_seen: bool,
+    abort_seen: bool,
+    /// When the present stage is overdue.
+    deadline: Instant,
+    last_progress: Instant,
+}
+
+/// A destination that is not ready by then will not be.
+const PREPARE: Duration = Duration::from_secs(90);
+/// A hand-over without a verdict is asked about after this long. It decides nothing.
+const VERDICT: Duration = Duration::from_secs(30);
+/// How often progress is told.
+const PROGRESS: Duration = Duration::from_millis(250);
+
+/// Begins attempt `id`, which the record has open for this VM.
+pub(crate) async fn begin(vm: &mut Vm, id: AttemptId) -> Result<(), String> {
+    let intent = vm.view.borrow().attempts.iter().find(|a| a.record.id == id).cloned();
+    let intent = intent.ok_or("the attempt is no longer there")?;
+    let was_paused = vm.look().await != Qemu::Running;
+    vm.record.outgoing = Some(Outgoing {
+        attempt: id,
+        to: intent.record.to.clone(),
+        stage: Stage::Preparing,
+        was_paused,
+        seq: 0,
+    });
+    vm.save()?;
+    vm.publish().await;
+    run(vm, Some(intent), None).await
+}
+
+/// Goes on with the attempt in the journal.
+pub(crate) async fn resume(vm: &mut Vm) -> Result<(), String> {
+    run(vm, None, Some(Seen::Restarted)).await
+}
+
+async fn run(vm: &mut Vm, intent: Option<AttemptIntent>, first: Option<Seen>) -> Result<(), String> {
+    let outgoing = vm.record.outgoing.clone().ok_or("no outgoing attempt in the journal")?;
+    let (inputs, mut arrived) = mpsc::channel(256);
+    // Room for the events that may have been sent after the last entry of the journal.
+    let seq = if first.is_some() { outgoing.seq + 1000 } else { outgoing.seq };
+    let reporter =
+        Reporter::new(vm.host.client.clone(), outgoing.attempt, Side::Source, seq);
+    let gated = vm.qemu.as_ref().is_some_and(|q| q.features.switchover_ack);
+    let budget = intent.as_ref().map_or(300, |i| i.record.blackout_budget_ms);
+    let mut run = Run {
+        id: outgoing.attempt,
+        machine: Source::new(outgoing.stage, gated),
+        inputs,
+        tasks: JoinSet::new(),
+        carrier: None,
+        policy: Policy::new(Duration::from_millis(budget)),
+        reporter,
+        counters: Counters::default(),
+        mode: None,
+        rounds: 0,
+        round_trip: None,
+        stopped_at: None,
+        blackout: None,
+        running_seen: false,
+        ready_seen: false,
+        abort_seen: false,
+        deadline: Instant::now() + PREPARE,
+        last_progress: Instant::now(),
+        intent,
+        vm,
+    };
+    run.forward_qemu_events();
+    let mut queue: VecDeque<Seen> = first.into_iter().collect();
+    // The journal already holds a decision that only has to be told.
+    if run.machine.ended() {
+        return run.finish(&mut arrived).await;
+    }
+    run.look_at_view(&mut queue);
+    loop {
+        while let Some(seen) = queue.pop_front() {
+            tracing::debug!(attempt = %run.id, ?seen, stage = ?run.machine.stage(), "source");
+            for action in run.machine.on(seen) {
+                if let Err(failed) = run.perform(action, &mut queue).await {
+                    queue.push_front(failed);
+                    break;
+                }
+            }
+            if run.machine.ended() {
+                return run.finish(&mut arrived).await;
+            }
+        }
+        let deadline = tokio::time::Instant::from_std(run.deadline);
+        tokio::select! {
+            input = arrived.recv() => match input {
+                Some(input) => run.take(input, &mut queue).await,
+                None => return Err("the attempt's channel closed".into()),
+            },
+            changed = run.vm.view.changed() => match changed {
+                Ok(()) => run.look_at_view(&mut queue),
+                Err(_) => std::future::pending().await,
+            },
+            () = tokio::time::sleep_until(deadline) => run.overdue(&mut queue),
+        }
+    }
+}
+
+impl Run<'_> {
+    /// QEMU's events, stamped on arrival, as long as the attempt goes on.
+    fn forward_qemu_events(&mut self) {
+        let Some(qemu) = &mut self.vm.qemu else { return };
+        let Some(mut events) = qemu.take_events() else { return };
+        let inputs = self.inputs.clone();
+        self.tasks.spawn(async move {
+            while let Some(event) = events.next().await {
+                if inputs.send(Input::Event(event.name().to_owned(), Instant::now())).await.is_err()
+                {
+                    return;
+                }
+            }
+            // QEMU closed its monitor: it has ended.
+            let _ = inputs.send(Input::Seen(Seen::Broken("the source's QEMU ended".into()))).await;
+        });
+    }
+
+    /// What the controller says, as far as it matters now.
+    fn look_at_view(&mut self, queue: &mut VecDeque<Seen>) {
+        let view = self.vm.view.borrow_and_update().clone();
+        let Some(intent) = view.attempts.into_iter().find(|a| a.record.id == self.id) else {
+            return;
+        };
+        if intent.record.destination.is_some() && !std::mem::replace(&mut self.ready_seen, true) {
+            queue.push_back(Seen::DestinationReady);
+        }
+        let outcome = intent.record.report.outcome.is_some();
+        if let Some(reason) = &intent.record.abort
+            && !outcome
+            && !std::mem::replace(&mut self.abort_seen, true)
+        {
+            queue.push_back(Seen::Abort(reason.clone()));
+        }
+        self.record_seen(verdict(&intent.ownership, &intent.record), queue);
+        self.intent = Some(intent);
+    }
+
+    fn record_seen(&mut self, verdict: Verdict, queue: &mut VecDeque<Seen>) {
+        if self.machine.stage() != Stage::Handing {
+            return;
+        }
+        let settled = verdict == Verdict::Claimed { settled: true };
+        if settled && !self.running_seen && self.carrier.is_some() {
+            // RUNNING is on its way; the blackout is measured by it. Not for long.
+            self.running_seen = true;
+            self.send_later(Duration::from_millis(500), Input::Seen(Seen::Record(verdict)));
+            return;
+        }
+        queue.push_back(Seen::Record(verdict));
+    }
+
+    fn send_later(&mut self, after: Duration, input: Input) {
+        let inputs = self.inputs.clone();
+        self.tasks.spawn(async move {
+            tokio::time::sleep(after).await;
+            let _ = inputs.send(input).await;
+        });
+    }
+
+    async fn take(&mut self, input: Input, queue: &mut VecDeque<Seen>) {
+        match input {
+            Input::Seen(Seen::Record(verdict)) if !self.running_seen => {
+                self.record_seen(verdict, queue);
+            }
+            Input::Seen(seen) => queue.push_back(seen),
+            Input::Event(name, at) => self.qemu_event(&name, at),
+            Input::Migration(migration) => self.migration(&migration, queue),
+            Input::Carrier(event) => self.carrier_event(event, queue),
+            Input::StopIsSlow => self.order_tail().await,
+            Input::State(Ok(note)) => self.note(&note).await,
+            Input::State(Err(why)) => {
+                // The destination waits for the digests in vain; better say so.
+                queue.push_back(Seen::Broken(format!("cannot compare states: {why}")));
+            }
+        }
+    }
+
+    fn qemu_event(&mut self, name: &str, at: Instant) {
+        if name != "STOP" {
+            return;
+        }
+        self.stopped_at.get_or_insert(at);
+        // A stop that we did not order is QEMU's own, to complete, or the guest's affair.
+        if self.machine.stage() == Stage::Copying
+            && let Ok(qmp) = self.vm.qmp()
+        {
+            let inputs = self.inputs.clone();
+            self.tasks.spawn(async move {
+                if let Ok(Ok(status)) =
+                    tokio::time::timeout(Duration::from_secs(1), qmp.status()).await
+                    && run_state(&status.status) == Qemu::Halted
+                {
+                    return;
+                }
+                let _ = inputs.send(Input::Seen(Seen::StoppedItself)).await;
+            });
+        }
+    }
+
+    fn migration(&mut self, migration: &qmp::Migration, queue: &mut VecDeque<Seen>) {
+        let undecided = matches!(self.machine.stage(), Stage::Copying | Stage::Handing);
+        match migration.status.as_str() {
+            "completed" if undecided => queue.push_back(Seen::Completed),
+            "failed" | "cancelled" if undecided => {
+                let why = migration.error.clone().unwrap_or_else(|| migration.status.clone());
+                queue.push_back(Seen::Broken(format!("the source's QEMU: {why}")));
+            }
+            _ => {}
+        }
+        let Some(ram) = &migration.ram else { return };
+        self.rounds = self.rounds.max(ram.dirty_sync_count);
+        if self.machine.stage() == Stage::Copying && !self.vm_was_paused() {
+            let pass = Pass {
+                number: ram.dirty_sync_count,
+                remaining: ram.remaining.saturating_add(self.counters.unacknowledged_bytes),
+                rate: self.counters.rate_bytes_per_second,
+            };
+            match self.policy.advise(pass) {
+                Advice::Copy => {}
+                Advice::Stop => queue.push_back(Seen::Converged),
+                Advice::GiveUp => queue.push_back(Seen::Abort(format!(
+                    "the guest dirties memory faster than it can be sent: {} are left at the \
+                     beginning of every pass, {} a second are sent; allow a longer blackout with \
+                     --blackout-budget, or calm the guest",
+                    types::Bytes(pass.remaining),
+                    types::Bytes(pass.rate),
+                ))),
+            }
+        }
+        self.tell_progress(ram);
+    }
+
+    fn vm_was_paused(&self) -> bool {
+        self.vm.record.outgoing.as_ref().is_some_and(|o| o.was_paused)
+    }
+
+    fn tell_progress(&mut self, ram: &qmp::RamStats) {
+        if self.last_progress.elapsed() < PROGRESS {
+            return;
+        }
+        self.last_progress = Instant::now();
+        let dirty = ram.dirty_pages_rate.saturating_mul(ram.page_size.unwrap_or(4096));
+        let rate = self.counters.rate_bytes_per_second;
+        let progress = Progress {
+            remaining_bytes: ram.remaining,
+            done_bytes: self.counters.done_bytes,
+            total_bytes: ram.total,
+            rate_bytes_per_second: rate,
+            dirty_bytes_per_second: dirty,
+            rounds: self.rounds,
+            sent_bytes: self.counters.sent_bytes,
+            // Each pass leaves the share of it that was dirtied meanwhile.
+            expected_seconds: (rate > dirty)
+                .then(|| ram.remaining as f64 / (rate - dirty) as f64),
+        };
+        let (client, id) = (self.vm.host.client.clone(), self.id);
+        self.tasks.spawn(async move {
+            let _ = client.progress(id, &progress).await;
+        });
+        while self.tasks.try_join_next().is_some() {}
+    }
+
+    fn carrier_event(&mut self, event: CarrierEvent, queue: &mut VecDeque<Seen>) {
+        match event {
+            CarrierEvent::Held => queue.push_back(Seen::Held),
+            CarrierEvent::Counters(counters) => {
+                if counters.round_trip_us > 0 {
+                    self.round_trip = Some(Duration::from_micros(counters.round_trip_us));
+                }
+                self.counters = counters;
+            }
+            CarrierEvent::Mode { mode, why } => {
+                self.mode = Some(mode);
+                let patch = AttemptPatch { mode: Some(mode), ..AttemptPatch::default() };
+                self.reporter.post("mode", Some(why.unwrap_or_else(|| mode.to_string())), patch);
+            }
+            CarrierEvent::Connected { round_trip_us } => {
+                self.round_trip = Some(Duration::from_micros(round_trip_us));
+                queue.extend(self.connected());
+            }
+            CarrierEvent::Note { text } => match Note::from_text(&text) {
+                Some(Note::Running) => self.running(queue),
+                Some(Note::Refused { why }) => queue.push_back(Seen::Refused(why)),
+                _ => tracing::warn!("the peer said something this agent does not know"),
+            },
+            CarrierEvent::Failed { reason } if !self.running_seen => {
+                queue.push_back(Seen::Broken(reason));
+            }
+            _ => {}
+        }
+    }
+
+    fn running(&mut self, queue: &mut VecDeque<Seen>) {
+        self.running_seen = true;
+        self.blackout = self.stopped_at.map(|at| at.elapsed());
+        if let Some(verdict) = self.intent.as_ref().map(|i| verdict(&i.ownership, &i.record)) {
+            queue.push_back(Seen::Record(verdict));
+        }
+    }
+
+    fn overdue(&mut self, queue: &mut VecDeque<Seen>) {
+        self.deadline = Instant::now() + VERDICT;
+        match self.machine.stage() {
+            Stage::Preparing => {
+                queue.push_back(Seen::Broken("the destination did not get ready in time".into()));
+            }
+            Stage::Handing => queue.push_back(Seen::Overdue),
+            _ => {}
+        }
+    }
+
+    /// What the record should know of the attempt, as known here.
+    fn numbers(&self) -> AttemptPatch {
+        AttemptPatch {
+            mode: self.mode,
+            blackout_seconds: self.blackout.map(|b| b.as_secs_f64()),
+            round_trip_seconds: self.round_trip.map(|r| r.as_secs_f64()),
+            rounds: Some(self.rounds),
+            sent_bytes: Some(self.counters.sent_bytes),
+            pages: Some(self.counters.pages),
+            ..AttemptPatch::default()
+        }
+    }
+
+    async fn perform(
+        &mut self,
+        action: Action,
+        queue: &mut VecDeque<Seen>,
+    ) -> Result<(), Seen> {
+        match action {
+            Action::Journal(stage) => self.journal(stage).map_err(Seen::Broken)?,
+            Action::BeginCopy => self.begin_copy().await.map_err(Seen::Broken)?,
+            Action::Hold => self.command(types::CarrierCommand::Hold).await.map_err(Seen::Broken)?,
+            Action::Unhold => {
+                self.policy.again();
+                self.command(types::CarrierCommand::Release).await.map_err(Seen::Broken)?;
+            }
+            Action::Ask => self.ask(),
+            Action::Stop => self.stop(),
+            Action::Tail => self.order_tail().await,
+            Action::TellStopped => self.tell_stopped().await,
+            Action::Watch => self.watch(),
+            Action::EndCopy { reason } => self.end_copy(&reason).await,
+            Action::Reassert => self.reassert(),
+            Action::Resume => self.resume_vm(),
+            Action::Release => self.release(queue).await,
+            // Done by `finish`, when the machine has ended.
+            Action::Finish => {}
+            Action::Alarm(what) => {
+                tracing::error!(attempt = %self.id, what, "ALARM");
+                self.reporter.post("alarm", Some(what), AttemptPatch::default());
+            }
+        }
+        Ok(())
+    }
+
+    fn journal(&mut self, stage: Stage) -> Result<(), String> {
+        if stage == Stage::Handing {
+            self.deadline = Instant::now() + VERDICT;
+        }
+        if stage == Stage::Released {
+            self.vm.record.instance = None;
+        }
+        let seq = self.reporter.seq();
+        if let Some(outgoing) = &mut self.vm.record.outgoing {
+            outgoing.seq = outgoing.seq.max(seq);
+        }
+        self.vm.journal_source(stage)
+    }
+
+    /// Tells that the source's part is over, then forgets the attempt.
+    async fn finish(mut self, arrived: &mut mpsc::Receiver<Input>) -> Result<(), String> {
+        // The carrier's last counters.
+        while let Ok(input) = arrived.try_recv() {
+            if let Input::Carrier(CarrierEvent::Counters(counters)) = input {
+                self.counters = counters;
+            }
+        }
+        let kept = self.machine.stage() == Stage::Kept;
+        let mut patch = self.numbers();
+        patch.source_ended = Some(true);
+        if kept {
+            patch.phase = Some(AttemptPhase::Cleaning);
+        }
+        self.reporter.post(if kept { "kept" } else { "released" }, None, patch);
+        self.reporter.flush().await;
+        self.tasks.shutdown().await;
+        self.vm.record.outgoing = None;
+        self.vm.record.last_outgoing = Some(self.id);
+        if kept {
+            // The event stream went to this attempt; a new connection has a new one.
+            self.vm.qemu = None;
+        }
+        self.vm.save()
+    }
+}

@@ -1,0 +1,243 @@
+//! What the source does to QEMU and to its carrier.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use api::body::AttemptPatch;
+use handoff::source::Seen;
+use serde_json::json;
+use types::{AttemptPhase, CarrierCommand, CarrierConfig, CarrierSide};
+
+use super::{Input, Run};
+use crate::carrier_link;
+use crate::config::DataPlane;
+use crate::core::Qemu;
+use crate::note::Note;
+use crate::state;
+use crate::vm::run_state;
+
+/// How often QEMU is asked how far it is.
+const POLL: Duration = Duration::from_millis(15);
+/// A `stop` that takes longer may be waiting for the stream to be read.
+const SLOW: Duration = Duration::from_millis(150);
+
+impl Run<'_> {
+    /// Starts the carrier; the migration begins once the two carriers have met.
+    pub(super) async fn begin_copy(&mut self) -> Result<(), String> {
+        let intent = self.intent.clone().ok_or("the attempt is unknown")?;
+        let connect = intent.record.destination.clone().ok_or("no destination's address")?;
+        let instance = self.vm.record.instance.clone().ok_or("the VM has no QEMU")?;
+        let config = &self.vm.host.config;
+        let carrier = CarrierConfig {
+            attempt: self.id,
+            secret: intent.record.secret,
+            host: config.host.clone(),
+            peer: intent.record.to,
+            ca: config.ca.clone(),
+            cert: config.cert.clone(),
+            key: config.key.clone(),
+            control: instance.carrier_control(),
+            qemu: instance.migration_socket(),
+            side: CarrierSide::Source { connect, opaque: config.data_plane == DataPlane::Opaque },
+        };
+        let hypervisor = &self.vm.host.hypervisor;
+        hypervisor.start_carrier(&instance, &carrier).await.map_err(|e| e.to_string())?;
+        let (link, mut events) = carrier_link::connect(&instance.carrier_control()).await?;
+        self.carrier = Some(link);
+        let inputs = self.inputs.clone();
+        self.tasks.spawn(async move {
+            while let Some(event) = events.recv().await {
+                if inputs.send(Input::Carrier(event)).await.is_err() {
+                    return;
+                }
+            }
+        });
+        self.prepare_qemu().await.map_err(|e| e.to_string())?;
+        let patch = AttemptPatch { phase: Some(AttemptPhase::Copying), ..AttemptPatch::default() };
+        self.reporter.post("copying", None, patch);
+        Ok(())
+    }
+
+    /// QEMU's side of the migration's settings. We decide when to stop, so QEMU's
+    /// own idea of an acceptable downtime is made as small as it can be.
+    async fn prepare_qemu(&self) -> Result<(), qmp::QmpError> {
+        let Some(qemu) = &self.vm.qemu else { return Ok(()) };
+        let mut capabilities = vec![("return-path", true), ("events", true)];
+        if qemu.features.switchover_ack {
+            capabilities.push(("switchover-ack", true));
+        }
+        qemu.qmp.set_capabilities(&capabilities).await?;
+        qemu.qmp.set_parameters(json!({ "max-bandwidth": 0, "downtime-limit": 1 })).await
+    }
+
+    /// The carriers have met: QEMU begins to send, and is watched from now on.
+    pub(super) fn connected(&mut self) -> Option<Seen> {
+        let (Ok(qmp), Some(instance)) = (self.vm.qmp(), self.vm.record.instance.clone()) else {
+            return Some(Seen::Broken("the source's QEMU does not answer".into()));
+        };
+        let inputs = self.inputs.clone();
+        self.tasks.spawn(async move {
+            let uri = format!("unix:{}", instance.migration_socket().display());
+            if let Err(error) = qmp.migrate(&uri).await {
+                let why = format!("the source's QEMU did not begin to migrate: {error}");
+                let _ = inputs.send(Input::Seen(Seen::Broken(why))).await;
+                return;
+            }
+            // While completing, QEMU may not answer for as long as its stream is not read.
+            loop {
+                if let Ok(migration) = qmp.query_migrate().await
+                    && inputs.send(Input::Migration(migration)).await.is_err()
+                {
+                    return;
+                }
+                tokio::time::sleep(POLL).await;
+            }
+        });
+        None
+    }
+
+    pub(super) async fn command(&mut self, command: CarrierCommand) -> Result<(), String> {
+        match &mut self.carrier {
+            Some(carrier) => carrier.send(&command).await,
+            None => Err("there is no carrier".into()),
+        }
+    }
+
+    /// Sends a note; a carrier that is gone shows in its events.
+    pub(super) async fn note(&mut self, note: &Note) {
+        let _ = self.command(CarrierCommand::Note { text: note.to_text() }).await;
+    }
+
+    /// Stops the VM and finds out who stopped it.
+    pub(super) fn stop(&mut self) {
+        let Ok(qmp) = self.vm.qmp() else { return };
+        let gated = self.vm.qemu.as_ref().is_some_and(|q| q.features.switchover_ack);
+        let harmless = gated || self.vm_was_paused();
+        let patch =
+            AttemptPatch { phase: Some(AttemptPhase::Switching), ..AttemptPatch::default() };
+        self.reporter.post("stopping", None, patch);
+        let inputs = self.inputs.clone();
+        self.tasks.spawn(async move {
+            let stop = qmp.stop();
+            tokio::pin!(stop);
+            let result = tokio::select! {
+                result = &mut stop => result,
+                () = tokio::time::sleep(SLOW) => {
+                    let _ = inputs.send(Input::StopIsSlow).await;
+                    stop.await
+                }
+            };
+            let seen = match result {
+                Err(error) => Seen::Broken(format!("the source's QEMU did not stop: {error}")),
+                Ok(()) if harmless => Seen::Stopped,
+                Ok(()) => match qmp.status().await {
+                    Ok(status) if status.status == "paused" => Seen::Stopped,
+                    // Completing on its own account: `Completed` will tell.
+                    Ok(_) => Seen::StoppedItself,
+                    Err(error) => Seen::Broken(format!("the source's QEMU: {error}")),
+                },
+            };
+            let _ = inputs.send(Input::Seen(seen)).await;
+        });
+    }
+
+    pub(super) async fn order_tail(&mut self) {
+        for command in [CarrierCommand::Tail, CarrierCommand::Release] {
+            let _ = self.command(command).await;
+        }
+    }
+
+    pub(super) async fn tell_stopped(&mut self) {
+        let paused = self.vm_was_paused();
+        self.note(&Note::Stopped { paused }).await;
+        self.reporter.post("stopped", paused.then(|| "it was paused".into()), AttemptPatch::default());
+        let verify = self.intent.as_ref().is_some_and(|i| i.record.verify);
+        let (Ok(qmp), Some(instance)) = (self.vm.qmp(), &self.vm.record.instance) else { return };
+        if !verify {
+            return;
+        }
+        let (inputs, file) = (self.inputs.clone(), instance.memory_file());
+        self.tasks.spawn(async move {
+            let note = async {
+                let shown = qmp.human("info registers -a").await.map_err(|e| e.to_string())?;
+                let memory = tokio::task::spawn_blocking(move || state::memory_digest(&file))
+                    .await
+                    .map_err(|e| e.to_string())?
+                    .map_err(|e| format!("memory file: {e}"))?;
+                Ok(Note::State { memory, registers: state::register_digest(&shown) })
+            };
+            let _ = inputs.send(Input::State(note.await)).await;
+        });
+    }
+
+    /// Ends carrier and migration. The carrier first: QEMU may be waiting for it.
+    pub(super) async fn end_copy(&mut self, reason: &str) {
+        self.reporter.post("ending", Some(reason.to_owned()), self.numbers());
+        let _ = self.command(CarrierCommand::End).await;
+        self.carrier = None;
+        if let Some(instance) = &self.vm.record.instance {
+            let _ = self.vm.host.hypervisor.end_carrier(instance).await;
+        }
+    }
+
+    /// Until QEMU's migration is over and the VM does what it did before.
+    pub(super) fn resume_vm(&mut self) {
+        let (qmp, paused) = (self.vm.qmp(), self.vm_was_paused());
+        let inputs = self.inputs.clone();
+        self.tasks.spawn(async move {
+            if let Ok(qmp) = qmp {
+                let _ = qmp.migrate_cancel().await;
+                while let Err(error) = resume_once(&qmp, paused).await {
+                    if error.is_disconnected() {
+                        // QEMU is gone: there is nothing to resume; the VM's task sees it too.
+                        break;
+                    }
+                    tracing::debug!(%error, "the VM does not go on yet");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+            let _ = inputs.send(Input::Seen(Seen::Resumed)).await;
+        });
+    }
+
+    /// Everything of the VM that is left here goes. The carrier says its last word first.
+    pub(super) async fn release(&mut self, queue: &mut VecDeque<Seen>) {
+        let _ = self.command(CarrierCommand::End).await;
+        let until = Instant::now() + Duration::from_millis(500);
+        if let Some(instance) = self.vm.record.instance.clone() {
+            while self.carrier.is_some()
+                && self.vm.host.hypervisor.carrier_alive(&instance)
+                && Instant::now() < until
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            if let Err(error) = self.vm.host.hypervisor.end(&instance).await {
+                tracing::error!(%error, "cannot release; trying again");
+                self.send_later(Duration::from_secs(1), Input::Seen(Seen::Restarted));
+                return;
+            }
+        }
+        self.carrier = None;
+        self.vm.qemu = None;
+        queue.push_back(Seen::Gone);
+    }
+}
+
+async fn resume_once(qmp: &qmp::Client, paused: bool) -> Result<(), qmp::QmpError> {
+    let migration = qmp.query_migrate().await?;
+    if matches!(
+        migration.status.as_str(),
+        "active" | "setup" | "device" | "cancelling" | "pre-switchover"
+    ) {
+        return Err(qmp::QmpError::not_yet("its migration has not ended"));
+    }
+    let status = qmp.status().await?;
+    if paused || run_state(&status.status) == Qemu::Halted {
+        return Ok(());
+    }
+    if run_state(&status.status) != Qemu::Running {
+        qmp.cont().await?;
+        return Err(qmp::QmpError::not_yet("it has only just been told to go on"));
+    }
+    Ok(())
+}

@@ -1,0 +1,86 @@
+//! What the source asks of the controller.
+
+use std::time::Duration;
+
+use api::client::{Client, ClientError};
+use handoff::source::Seen;
+use handoff::{Verdict, verdict};
+use api::body::OwnershipRequest;
+use types::AttemptId;
+
+use super::{Input, Run};
+
+/// The store must answer within this before the VM is stopped: it will be
+/// needed to start the VM again.
+const BUDGET: Duration = Duration::from_millis(500);
+
+impl Run<'_> {
+    /// One fresh read within the budget.
+    pub(super) fn ask(&mut self) {
+        let (client, id, inputs) = (self.vm.host.client.clone(), self.id, self.inputs.clone());
+        self.tasks.spawn(async move {
+            let seen = match tokio::time::timeout(BUDGET, client.attempt_intent(id)).await {
+                Ok(Ok(intent)) => Seen::Answer(verdict(&intent.ownership, &intent.record)),
+                _ => Seen::NoAnswer,
+            };
+            let _ = inputs.send(Input::Seen(seen)).await;
+        });
+    }
+
+    /// Polls the record; what it says is only ever a fact, never a guess.
+    pub(super) fn watch(&mut self) {
+        let (client, id, inputs) = (self.vm.host.client.clone(), self.id, self.inputs.clone());
+        self.tasks.spawn(async move {
+            let mut pause = Duration::from_millis(20);
+            loop {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_millis(500));
+                if let Ok(intent) = client.attempt_intent(id).await {
+                    let verdict = verdict(&intent.ownership, &intent.record);
+                    let last = verdict == (Verdict::Claimed { settled: true });
+                    if inputs.send(Input::Seen(Seen::Record(verdict))).await.is_err() || last {
+                        return;
+                    }
+                }
+            }
+        });
+    }
+
+    /// Compare-and-swap, until it is answered.
+    pub(super) fn reassert(&mut self) {
+        let (client, id, inputs) = (self.vm.host.client.clone(), self.id, self.inputs.clone());
+        let vm = self.vm.record.vm;
+        self.tasks.spawn(async move {
+            let mut pause = Duration::from_millis(20);
+            loop {
+                match reassert_once(&client, vm, id).await {
+                    Ok(seen) => {
+                        let _ = inputs.send(Input::Seen(seen)).await;
+                        return;
+                    }
+                    Err(error) => tracing::debug!(%error, "cannot reassert yet"),
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(1));
+            }
+        });
+    }
+}
+
+async fn reassert_once(
+    client: &Client,
+    vm: types::VmId,
+    id: AttemptId,
+) -> Result<Seen, ClientError> {
+    let intent = client.attempt_intent(id).await?;
+    let found = verdict(&intent.ownership, &intent.record);
+    if !matches!(found, Verdict::Undecided { .. } | Verdict::GivenBack) {
+        return Ok(Seen::NotReasserted(found));
+    }
+    let request = OwnershipRequest {
+        attempt: id,
+        epoch: intent.ownership.epoch,
+        incarnation: intent.ownership.incarnation,
+    };
+    client.reassert(vm, &request).await.map(|_| Seen::Reasserted)
+}

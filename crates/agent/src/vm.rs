@@ -1,0 +1,272 @@
+//! The task of one VM: decides, acts, journals before it acts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use api::body::VmFacts;
+use handoff::{destination, source};
+use tokio::sync::{oneshot, watch};
+use types::{AttemptId, RunState};
+use vmm::{Incoming as Launch, Instance};
+
+use crate::core::{self, Qemu, Step, World};
+use crate::host::{Entry, Host};
+use crate::record::VmRecord;
+use crate::sync::View;
+use crate::{incoming, outgoing};
+
+/// A VM on this host, and everything the task holds of it.
+pub(crate) struct Vm {
+    pub(crate) host: Arc<Host>,
+    pub(crate) record: VmRecord,
+    pub(crate) view: watch::Receiver<View>,
+    /// The connection to the QEMU of `record.instance`, if that lives.
+    pub(crate) qemu: Option<Instance>,
+    error: Option<String>,
+    /// Already called for a person about this.
+    alarmed: bool,
+}
+
+/// After something failed it is tried again this much later.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Runs the VM's task for ever; `adopted` is told when a QEMU from before has been found or not.
+pub(crate) async fn run(
+    host: Arc<Host>,
+    record: VmRecord,
+    view: watch::Receiver<View>,
+    adopted: oneshot::Sender<()>,
+) {
+    let mut vm = Vm { host, record, view, qemu: None, error: None, alarmed: false };
+    vm.connect().await;
+    vm.publish().await;
+    let _ = adopted.send(());
+    loop {
+        let step = vm.decide().await;
+        tracing::debug!(vm = %vm.record.vm, ?step, "decided");
+        let result = vm.perform(step).await;
+        if let Err(error) = &result {
+            tracing::warn!(vm = %vm.record.vm, ?step, error, "failed");
+            vm.error = Some(error.clone());
+        } else if !matches!(step, Step::Wait) {
+            vm.error = None;
+        }
+        vm.publish().await;
+        match (step, result) {
+            (Step::Wait | Step::NotOurs, _) => vm.wait().await,
+            (_, Err(_)) => {
+                tokio::select! {
+                    () = tokio::time::sleep(RETRY) => {}
+                    _ = vm.view.changed() => {}
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+impl Vm {
+    /// Finds the QEMU of the journal again.
+    async fn connect(&mut self) {
+        let Some(instance) = &self.record.instance else { return };
+        match self.host.hypervisor.adopt(instance).await {
+            Ok(found) => self.qemu = found,
+            Err(error) => {
+                self.error = Some(format!("its QEMU does not answer: {error}"));
+                tracing::warn!(vm = %self.record.vm, %error, "cannot adopt");
+            }
+        }
+    }
+
+    async fn decide(&mut self) -> Step {
+        let view = self.view.borrow_and_update().clone();
+        let qemu = self.look().await;
+        // Only what the journal says is known before the controller was heard.
+        if !view.heard && self.record.outgoing.is_none() && self.record.incoming.is_none() {
+            return Step::Wait;
+        }
+        core::decide(&World {
+            me: &self.host.config.host,
+            record: &self.record,
+            qemu,
+            intent: view.intent.as_ref(),
+            attempts: &view.attempts,
+        })
+    }
+
+    /// What QEMU does. One that does not answer is resting for reasons unknown.
+    pub(crate) async fn look(&mut self) -> Qemu {
+        let Some(record) = &self.record.instance else { return Qemu::Dead };
+        if !self.host.hypervisor.is_alive(record) {
+            self.qemu = None;
+            return Qemu::Dead;
+        }
+        if self.qemu.is_none() {
+            self.connect().await;
+        }
+        let Some(instance) = &self.qemu else { return Qemu::Halted };
+        match instance.qmp.status().await {
+            Ok(status) => run_state(&status.status),
+            Err(error) => {
+                tracing::debug!(vm = %self.record.vm, %error, "no answer from QEMU");
+                self.qemu = None;
+                Qemu::Halted
+            }
+        }
+    }
+
+    async fn perform(&mut self, step: Step) -> Result<(), String> {
+        if step != Step::NotOurs {
+            self.alarmed = false;
+        }
+        match step {
+            Step::Wait => Ok(()),
+            Step::Start(generation) => self.start(generation).await,
+            Step::Cont => self.qmp()?.cont().await.map_err(|e| e.to_string()),
+            Step::Pause => self.qmp()?.stop().await.map_err(|e| e.to_string()),
+            Step::End => self.end().await,
+            Step::NotOurs => {
+                if !std::mem::replace(&mut self.alarmed, true) {
+                    tracing::error!(vm = %self.record.vm, "a QEMU runs here, but the record gives its VM to another host; it is not touched");
+                }
+                Err("a QEMU runs here, but the record gives the VM to another host".into())
+            }
+            Step::BeginOutgoing(id) => outgoing::begin(self, id).await,
+            Step::BeginIncoming(id) => incoming::begin(self, id).await,
+            Step::ResumeOutgoing => outgoing::resume(self).await,
+            Step::ResumeIncoming => incoming::resume(self).await,
+        }
+    }
+
+    pub(crate) fn qmp(&self) -> Result<qmp::Client, String> {
+        let instance = self.qemu.as_ref().ok_or("its QEMU does not answer")?;
+        Ok(instance.qmp.clone())
+    }
+
+    async fn start(&mut self, generation: u64) -> Result<(), String> {
+        let intent = self.view.borrow().intent.clone().ok_or("no longer this host's")?;
+        let mut spec = intent.spec;
+        let hypervisor = &self.host.hypervisor;
+        spec.machine = hypervisor.resolve_machine(&spec.machine).map_err(|e| e.to_string())?;
+        let name = format!("s{generation}");
+        let instance = hypervisor.plan(&spec, &name).map_err(|e| e.to_string())?;
+        self.record.start_generation = generation;
+        self.record.instance = Some(instance.clone());
+        self.save()?;
+        match self.host.hypervisor.start(&instance, Launch::No).await {
+            Ok(started) => {
+                self.record.instance = Some(started.record.clone());
+                self.qemu = Some(started);
+                self.save()?;
+                if intent.desired == RunState::Running {
+                    self.qmp()?.cont().await.map_err(|e| e.to_string())?;
+                }
+                tracing::info!(vm = %self.record.vm, generation, "started");
+                Ok(())
+            }
+            Err(error) => {
+                // `start` has undone everything itself.
+                self.record.instance = None;
+                self.save()?;
+                Err(error.to_string())
+            }
+        }
+    }
+
+    pub(crate) async fn end(&mut self) -> Result<(), String> {
+        if let Some(instance) = self.record.instance.clone() {
+            self.host.hypervisor.end(&instance).await.map_err(|e| e.to_string())?;
+        }
+        self.qemu = None;
+        self.record.instance = None;
+        self.save()
+    }
+
+    pub(crate) fn save(&self) -> Result<(), String> {
+        self.host.journal.save(&self.record).map_err(|e| e.to_string())
+    }
+
+    /// Says on the board what is seen.
+    pub(crate) async fn publish(&mut self) {
+        let seen = self.look().await;
+        let view = self.view.borrow();
+        let owned = view.intent.is_some();
+        let here = self.record.instance.is_some();
+        let facts = (here || (owned && self.record.incoming.is_none())).then(|| VmFacts {
+            vm: self.record.vm,
+            state: match seen {
+                Qemu::Dead => RunState::Stopped,
+                Qemu::Running => RunState::Running,
+                Qemu::Paused | Qemu::Halted => RunState::Paused,
+            },
+            start_generation: self.record.start_generation,
+            machine: self.record.instance.as_ref().map(|i| i.spec.machine.clone()),
+            error: self.error.clone(),
+        });
+        drop(view);
+        self.host.board.set(self.record.vm, Entry { facts, attempts: self.attempts() });
+    }
+
+    fn attempts(&self) -> Vec<AttemptId> {
+        let outgoing = self.record.outgoing.iter().map(|o| o.attempt);
+        outgoing.chain(self.record.incoming.iter().map(|i| i.attempt)).collect()
+    }
+
+    /// Until the controller or QEMU has something new.
+    async fn wait(&mut self) {
+        let exit = async {
+            match &self.record.instance {
+                Some(instance) => self.host.hypervisor.wait_exit(instance).await,
+                None => std::future::pending().await,
+            }
+        };
+        let event = async {
+            match &mut self.qemu {
+                Some(instance) => instance.events.next().await,
+                None => std::future::pending().await,
+            }
+        };
+        let closed = tokio::select! {
+            _ = exit => false,
+            event = event => event.is_none(),
+            changed = self.view.changed() => {
+                if changed.is_err() {
+                    // The agent ends.
+                    std::future::pending::<()>().await;
+                }
+                false
+            }
+        };
+        if closed {
+            self.qemu = None;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// Journals the source's stage.
+    pub(crate) fn journal_source(&mut self, stage: source::Stage) -> Result<(), String> {
+        if let Some(outgoing) = &mut self.record.outgoing {
+            outgoing.stage = stage;
+        }
+        self.save()
+    }
+
+    /// Journals the destination's stage.
+    pub(crate) fn journal_destination(&mut self, stage: destination::Stage) -> Result<(), String> {
+        if let Some(incoming) = &mut self.record.incoming {
+            incoming.stage = stage;
+        }
+        self.save()
+    }
+}
+
+/// Reads QEMU's run state.
+pub(crate) fn run_state(status: &str) -> Qemu {
+    match status {
+        "running" | "suspended" => Qemu::Running,
+        "paused" | "prelaunch" | "postmigrate" | "finish-migrate" | "inmigrate" | "save-vm" => {
+            Qemu::Paused
+        }
+        _ => Qemu::Halted,
+    }
+}
