@@ -238,3 +238,15 @@ pub struct HistoryEvent {
     /// More about it.
     pub detail: Option<String>,
 }
+
+/// What `GET /v1/history` is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct HistoryQuery {
+    /// Only events of this VM.
+    pub vm: Option<VmName>,
+    /// Only events with a greater `seq`.
+    pub after: Option<u64>,
+    /// At most so many, the oldest first; the controller bounds it too.
+    pub limit: Option<u32>,
+}

@@ -1,0 +1,161 @@
+//! Typed client of the controller: one warm connection, time-outs always, answers bounded.
+
+mod connection;
+mod methods;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::{Method, Uri};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use types::{Code, Problem};
+
+use crate::tls::{self, Identity, TlsError};
+use connection::{Answer, Connections, SendError};
+
+/// Where the controller is, and who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientConfig {
+    /// `https://address:port`; the port is 7443 where it is absent.
+    pub controller: String,
+    /// Trust anchor (PEM).
+    pub ca: PathBuf,
+    /// Own certificate chain (PEM).
+    pub cert: PathBuf,
+    /// Own private key (PEM).
+    pub key: PathBuf,
+}
+
+/// Why a client could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The URL is not one of the controller's.
+    #[error("{given:?} is not a controller's URL: write https://ADDRESS:PORT")]
+    Url {
+        /// The text, shortened.
+        given: String,
+    },
+    /// A PEM file is missing or wrong.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// Why a request did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The controller refused it, and says why.
+    #[error("{0}")]
+    Problem(Problem),
+    /// No answer. Whether the controller acted on the request is not known.
+    #[error("the controller at {controller} does not answer: {why}")]
+    Unreachable {
+        /// Its URL.
+        controller: String,
+        /// What happened on the way.
+        why: String,
+    },
+    /// An answer that is not of this API.
+    #[error("the controller at {controller} gave an answer that cannot be read: {why}")]
+    Garbled {
+        /// Its URL.
+        controller: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl ClientError {
+    /// The error as users meet it.
+    pub fn problem(&self) -> Problem {
+        match self {
+            Self::Problem(problem) => problem.clone(),
+            Self::Unreachable { .. } => Problem::new(Code::ControllerUnreachable, self.to_string())
+                .remedy(
+                    "check that the controller runs, that GODWIT_CONTROLLER is its address, \
+                     and that GODWIT_CERT is of its CA",
+                ),
+            Self::Garbled { .. } => Problem::new(Code::Internal, self.to_string())
+                .remedy("use a godwit of the controller's version"),
+        }
+    }
+}
+
+/// A client; clones share its connections.
+#[derive(Debug, Clone)]
+pub struct Client {
+    connections: Arc<Connections>,
+}
+
+impl Client {
+    /// A client of the controller; connects with the first request.
+    ///
+    /// # Errors
+    /// The URL or a file is wrong.
+    pub fn new(config: ClientConfig) -> Result<Self, ConfigError> {
+        let bad = || ConfigError::Url { given: config.controller.chars().take(200).collect() };
+        let uri: Uri = config.controller.parse().map_err(|_| bad())?;
+        let bare = uri.path_and_query().is_none_or(|p| p.as_str() == "/");
+        let (Some("https"), Some(host), true) = (uri.scheme_str(), uri.host(), bare) else {
+            return Err(bad());
+        };
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let port = uri.port_u16().unwrap_or(7443);
+        let identity = Identity { ca: config.ca, cert: config.cert, key: config.key };
+        let tls = tls::client_config(&identity)?;
+        Ok(Self { connections: Arc::new(Connections::new(config.controller, host, port, tls)) })
+    }
+
+    /// Sends a request and reads its answer, all within `timeout`.
+    ///
+    /// A request that cannot have a second effect (`GET`, and all of the agents')
+    /// is repeated once when a connection kept from earlier turns out to be dead.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn request<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+        timeout: Duration,
+    ) -> Result<T, ClientError> {
+        let body = match body {
+            Some(body) => {
+                serde_json::to_vec(body).map_err(|e| self.garbled(format!("own request: {e}")))?
+            }
+            None => Vec::new(),
+        };
+        let sent = self.connections.exchange(&method, path, body.into());
+        let answer = match tokio::time::timeout(timeout, sent).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(SendError::Unreachable(why))) => return Err(self.unreachable(why)),
+            Ok(Err(SendError::Garbled(why))) => return Err(self.garbled(why)),
+            Err(_) => {
+                return Err(
+                    self.unreachable(format!("no answer within {} s", timeout.as_secs_f32()))
+                );
+            }
+        };
+        self.read(&answer)
+    }
+
+    fn read<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, ClientError> {
+        if answer.status.is_success() {
+            return serde_json::from_slice(&answer.body).map_err(|e| self.garbled(e.to_string()));
+        }
+        match serde_json::from_slice::<Problem>(&answer.body) {
+            Ok(problem) => Err(ClientError::Problem(problem)),
+            Err(_) => Err(self.garbled(format!("status {} without a problem", answer.status))),
+        }
+    }
+
+    fn unreachable(&self, why: String) -> ClientError {
+        ClientError::Unreachable { controller: self.connections.url().to_owned(), why }
+    }
+
+    fn garbled(&self, why: String) -> ClientError {
+        ClientError::Garbled { controller: self.connections.url().to_owned(), why }
+    }
+}

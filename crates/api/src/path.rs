@@ -1,0 +1,76 @@
+//! Paths of the HTTP contract, as templates with at most one `{…}`.
+//!
+//! The controller gives them to its router as they are; the client fills them.
+
+/// `POST`: facts in, intent out ([`SyncRequest`](crate::body::SyncRequest)).
+pub const AGENT_SYNC: &str = "/v1/agent/sync";
+/// `GET`: a fresh [`AttemptIntent`](crate::body::AttemptIntent).
+pub const AGENT_ATTEMPT: &str = "/v1/agent/attempts/{attempt}";
+/// `POST`: an [`AttemptEvent`](crate::body::AttemptEvent).
+pub const AGENT_EVENT: &str = "/v1/agent/attempts/{attempt}/event";
+/// `POST`: a [`Progress`](types::Progress).
+pub const AGENT_PROGRESS: &str = "/v1/agent/attempts/{attempt}/progress";
+/// `POST`: the destination claims the VM.
+pub const AGENT_CLAIM: &str = "/v1/agent/vms/{vm}/claim";
+/// `POST`: the source asserts its ownership anew.
+pub const AGENT_REASSERT: &str = "/v1/agent/vms/{vm}/reassert";
+/// `POST`: the destination gives the VM back.
+pub const AGENT_GIVE_BACK: &str = "/v1/agent/vms/{vm}/give-back";
+/// `POST`: the destination records that the VM runs there.
+pub const AGENT_SETTLE: &str = "/v1/agent/vms/{vm}/settle";
+
+/// `GET`: every [`HostView`](crate::body::HostView).
+pub const HOSTS: &str = "/v1/hosts";
+/// `GET`: every [`VmView`](crate::body::VmView); `POST`: a [`VmSpec`](types::VmSpec).
+pub const VMS: &str = "/v1/vms";
+/// `GET`, `DELETE`: one VM, by name or UUID.
+pub const VM: &str = "/v1/vms/{vm}";
+/// `POST`: a [`StartRequest`](crate::body::StartRequest).
+pub const VM_START: &str = "/v1/vms/{vm}/start";
+/// `POST {}`.
+pub const VM_STOP: &str = "/v1/vms/{vm}/stop";
+/// `POST {}`.
+pub const VM_PAUSE: &str = "/v1/vms/{vm}/pause";
+/// `POST {}`.
+pub const VM_RESUME: &str = "/v1/vms/{vm}/resume";
+/// `POST`: a [`MigrateRequest`](crate::body::MigrateRequest).
+pub const VM_MIGRATE: &str = "/v1/vms/{vm}/migrate";
+/// `POST {}`.
+pub const VM_CANCEL: &str = "/v1/vms/{vm}/cancel";
+/// `GET`: an [`AttemptView`](crate::body::AttemptView).
+pub const ATTEMPT: &str = "/v1/attempts/{attempt}";
+/// `GET`: [`HistoryEvent`](crate::body::HistoryEvent)s, chosen by a
+/// [`HistoryQuery`](crate::body::HistoryQuery).
+pub const HISTORY: &str = "/v1/history";
+
+/// What begins the paths that only hosts may use. Every request below it may be
+/// repeated without a second effect.
+pub const AGENT_PREFIX: &str = "/v1/agent/";
+
+/// The template with its `{…}` replaced by `value`, which must be a checked
+/// name or id (their characters need no escape in a path).
+pub fn fill(template: &str, value: &impl std::fmt::Display) -> String {
+    match (template.find('{'), template.find('}')) {
+        (Some(open), Some(close)) if open < close => {
+            format!("{}{value}{}", &template[..open], &template[close + 1..])
+        }
+        _ => template.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn templates_are_filled_in_the_middle_and_at_the_end() {
+        for (template, filled) in [
+            (VM, "/v1/vms/web01"),
+            (AGENT_CLAIM, "/v1/agent/vms/web01/claim"),
+            (AGENT_EVENT, "/v1/agent/attempts/web01/event"),
+            (HOSTS, "/v1/hosts"),
+        ] {
+            assert_eq!(fill(template, &"web01"), filled);
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! HTTPS server: accepts parties with certificates and hands their requests to a router.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt, Limited};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tower::ServiceExt;
+use types::{Code, Problem};
+
+use crate::{MAX_REQUEST, Peer};
+
+/// Connections at the same time; more wait in the kernel's queue.
+const MAX_CONNECTIONS: usize = 1024;
+const HANDSHAKE: Duration = Duration::from_secs(10);
+/// For a request's head, and for a connection to rest between two requests.
+const HEAD: Duration = Duration::from_secs(60);
+/// For a request's body.
+const BODY: Duration = Duration::from_secs(30);
+/// For requests under way when the server is told to end.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// Serves `app` until `shutdown`, then gives open requests two seconds. Each
+/// request bears its [`Peer`] as an extension.
+///
+/// # Errors
+/// The listener's address cannot be told.
+pub async fn serve(
+    listener: TcpListener,
+    tls: Arc<ServerConfig>,
+    app: Router,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let address = listener.local_addr()?;
+    tracing::info!(%address, "serving");
+    let acceptor = TlsAcceptor::from(tls);
+    let app = app.fallback(unknown_path).method_not_allowed_fallback(unknown_path);
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let (ending, ended) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        let accepted = tokio::select! {
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = accept(&listener, &slots) => accepted,
+        };
+        let Some((stream, slot)) = accepted else { continue };
+        let (acceptor, app, ended) = (acceptor.clone(), app.clone(), ended.clone());
+        connections.spawn(async move {
+            converse(stream, acceptor, app, ended).await;
+            drop(slot);
+        });
+    }
+    drop(listener);
+    // Every receiver may be gone already; then nobody has to be told.
+    let _ = ending.send(true);
+    let all = async { while connections.join_next().await.is_some() {} };
+    if timeout(GRACE, all).await.is_err() {
+        tracing::info!("requests were cut off at the end");
+    }
+    connections.shutdown().await;
+    Ok(())
+}
+
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+) -> Option<(TcpStream, tokio::sync::OwnedSemaphorePermit)> {
+    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, _)) => Some((stream, slot)),
+        Err(error) => {
+            // Out of descriptors, or a peer that left: both pass with time.
+            tracing::warn!(%error, "a connection was not accepted");
+            sleep(Duration::from_millis(50)).await;
+            None
+        }
+    }
+}
+
+/// One connection, from the handshake to its end.
+async fn converse(
+    stream: TcpStream,
+    acceptor: TlsAcceptor,
+    app: Router,
+    mut ended: watch::Receiver<bool>,
+) {
+    let from = stream.peer_addr().map_or_else(|_| "?".to_owned(), |a| a.to_string());
+    let _ = stream.set_nodelay(true);
+    let tls = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
+        Ok(Ok(tls)) => tls,
+        Ok(Err(error)) => return tracing::warn!(%from, %error, "handshake failed"),
+        Err(_) => return tracing::warn!(%from, "handshake took longer than 10 s"),
+    };
+    let Some(certificate) = tls.get_ref().1.peer_certificates().and_then(|c| c.first()) else {
+        return tracing::warn!(%from, "no certificate");
+    };
+    let peer = match Peer::of(certificate) {
+        Ok(peer) => peer,
+        Err(error) => return tracing::warn!(%from, %error, "not a party"),
+    };
+    let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(peer.clone());
+        let app = app.clone();
+        async move { app.oneshot(request).await.map_err(|never: Infallible| match never {}) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .serve_connection(TokioIo::new(tls), service);
+    let mut connection = pin!(connection);
+    let result = tokio::select! {
+        result = connection.as_mut() => result,
+        () = async { drop(ended.wait_for(|end| *end).await) } => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = result {
+        tracing::debug!(%from, %error, "connection ended");
+    }
+}
+
+async fn unknown_path(request: Request) -> Rejection {
+    let path: String = request.uri().path().chars().take(200).collect();
+    Problem::new(
+        Code::InvalidRequest,
+        format!("there is no {} {path} in this API", request.method()),
+    )
+    .remedy("use a godwit of the controller's version")
+    .into()
+}
+
+/// A problem as a response: `application/problem+json` with its code's status.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection(pub Problem);
+
+impl From<Problem> for Rejection {
+    fn from(problem: Problem) -> Self {
+        Self(problem)
+    }
+}
+
+impl IntoResponse for Rejection {
+    fn into_response(self) -> Response {
+        let status =
+            StatusCode::from_u16(self.0.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        json(status, "application/problem+json", &self.0)
+    }
+}
+
+/// A JSON body. As an argument of a handler it is at most
+/// [`MAX_REQUEST`](crate::MAX_REQUEST) bytes and arrives within 30 s; an empty
+/// body reads as `{}`. As an answer its status is 200.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Json<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
+    type Rejection = Rejection;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Rejection> {
+        let body = Limited::new(request.into_body(), MAX_REQUEST);
+        let bytes = timeout(BODY, body.collect())
+            .await
+            .map_err(|_| invalid("the request's body did not arrive within 30 s"))?
+            .map_err(|e| invalid(format!("the request's body cannot be read: {e}")))?
+            .to_bytes();
+        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        serde_json::from_slice(text)
+            .map(Json)
+            .map_err(|e| invalid(format!("the request's body: {e}")))
+    }
+}
+
+impl<T: Serialize> IntoResponse for Json<T> {
+    fn into_response(self) -> Response {
+        json(StatusCode::OK, "application/json", &self.0)
+    }
+}
+
+fn invalid(detail: impl Into<String>) -> Rejection {
+    Problem::new(Code::InvalidRequest, detail).into()
+}
+
+fn json(status: StatusCode, kind: &'static str, value: &impl Serialize) -> Response {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => {
+            let kind = HeaderValue::from_static(kind);
+            (status, [(header::CONTENT_TYPE, kind)], bytes).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "an answer could not be written as JSON");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
