@@ -12,7 +12,8 @@ pub const MAX_BODY: usize = MAX_PAGES * PAGE_SIZE;
 /// A batch is sent compressed when it shrinks to this part of itself or less.
 const WORTH_NUMERATOR: usize = 9;
 const WORTH_DENOMINATOR: usize = 10;
-/// Pages compressed as a sample before a batch of at least four times as many.
+/// Pages compressed first, in a batch of at least four times as many: where
+/// they do not shrink, the rest is not tried.
 const SAMPLE_PAGES: usize = 4;
 
 /// A batch ready to be sent.
@@ -61,28 +62,34 @@ impl Packer {
 
     /// Bytes in `self.out`; `None` where raw is better.
     fn compress(&mut self, bytes: &[u8], choice: Choice) -> Option<usize> {
-        if choice == Choice::Raw || bytes.is_empty() || self.sample_is_hopeless(bytes) {
-            return None;
+        let context = match choice {
+            Choice::Raw => return None,
+            Choice::Fast => &mut self.fast,
+            Choice::Zstd => &mut self.zstd,
+        };
+        if take_sample(bytes, &mut self.sample) {
+            attempt(context, &self.sample, &mut self.out)?;
         }
-        let context = if choice == Choice::Fast { &mut self.fast } else { &mut self.zstd };
-        // Room for what is worth while and no more: what does not fit is sent raw.
-        let room = self.out.get_mut(..worth(bytes.len()))?;
-        context.compress_to_buffer(bytes, room).ok()
+        attempt(context, bytes, &mut self.out)
     }
+}
 
-    /// Whether a few pages, spread over the batch, do not shrink.
-    fn sample_is_hopeless(&mut self, bytes: &[u8]) -> bool {
-        let pages = bytes.len() / PAGE_SIZE;
-        if pages < 4 * SAMPLE_PAGES {
-            return false;
-        }
-        self.sample.clear();
-        for page in bytes.chunks_exact(PAGE_SIZE).step_by(pages / SAMPLE_PAGES) {
-            self.sample.extend_from_slice(page);
-        }
-        let Some(room) = self.out.get_mut(..worth(self.sample.len())) else { return false };
-        self.fast.compress_to_buffer(&self.sample, room).is_err()
+/// Collects a few pages, spread over the batch; whether that saves anything.
+fn take_sample(bytes: &[u8], sample: &mut Vec<u8>) -> bool {
+    let pages = bytes.len() / PAGE_SIZE;
+    sample.clear();
+    if pages >= 4 * SAMPLE_PAGES {
+        let spread = bytes.chunks_exact(PAGE_SIZE).step_by(pages / SAMPLE_PAGES);
+        spread.take(SAMPLE_PAGES).for_each(|page| sample.extend_from_slice(page));
     }
+    !sample.is_empty()
+}
+
+/// Compresses into no more room than is worth while: what does not fit is
+/// better sent raw.
+fn attempt(context: &mut Compressor<'_>, bytes: &[u8], out: &mut [u8]) -> Option<usize> {
+    let room = out.get_mut(..worth(bytes.len()))?;
+    context.compress_to_buffer(bytes, room).ok()
 }
 
 fn worth(bytes: usize) -> usize {

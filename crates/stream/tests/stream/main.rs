@@ -1,5 +1,7 @@
 //! The decoder and the encoder against captured, hand-made and damaged streams.
 
+#![allow(clippy::unwrap_used)]
+
 mod captures;
 mod common;
 mod properties;
