@@ -10,6 +10,7 @@ mod certs;
 mod config;
 mod down;
 mod error;
+pub mod images;
 mod groups;
 mod inside;
 mod logs;
