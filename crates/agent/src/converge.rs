@@ -105,7 +105,10 @@ mod tests {
         // 100 MiB/s: 25 ms are 2.5 MiB, 250 ms are 25 MiB.
         let rate = 100 * mib;
         assert_eq!(run(300, rate, &[1024 * mib, 0]), [Copy, Stop]);
-        assert_eq!(run(300, rate, &[1024 * mib, 60 * mib, 20 * mib, mib]), [Copy, Copy, Copy, Stop]);
+        assert_eq!(
+            run(300, rate, &[1024 * mib, 60 * mib, 20 * mib, mib]),
+            [Copy, Copy, Copy, Stop]
+        );
         assert_eq!(
             run(300, rate, &[1024 * mib, 22 * mib, 21 * mib]),
             [Copy, Copy, Stop],

@@ -95,8 +95,7 @@ async fn run(vm: &mut Vm, intent: AttemptIntent, restarted: bool) -> Result<(), 
     let incoming = vm.record.incoming.clone().ok_or("no incoming attempt in the journal")?;
     let (inputs, mut arrived) = mpsc::channel(256);
     let seq = if restarted { incoming.seq + 1000 } else { incoming.seq };
-    let reporter =
-        Reporter::new(vm.host.client.clone(), incoming.attempt, Side::Destination, seq);
+    let reporter = Reporter::new(vm.host.client.clone(), incoming.attempt, Side::Destination, seq);
     let mut run = Run {
         id: incoming.attempt,
         machine: Destination::new(incoming.stage, intent.record.verify),

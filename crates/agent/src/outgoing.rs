@@ -89,13 +89,16 @@ pub(crate) async fn resume(vm: &mut Vm) -> Result<(), String> {
     run(vm, None, Some(Seen::Restarted)).await
 }
 
-async fn run(vm: &mut Vm, intent: Option<AttemptIntent>, first: Option<Seen>) -> Result<(), String> {
+async fn run(
+    vm: &mut Vm,
+    intent: Option<AttemptIntent>,
+    first: Option<Seen>,
+) -> Result<(), String> {
     let outgoing = vm.record.outgoing.clone().ok_or("no outgoing attempt in the journal")?;
     let (inputs, mut arrived) = mpsc::channel(256);
     // Room for the events that may have been sent after the last entry of the journal.
     let seq = if first.is_some() { outgoing.seq + 1000 } else { outgoing.seq };
-    let reporter =
-        Reporter::new(vm.host.client.clone(), outgoing.attempt, Side::Source, seq);
+    let reporter = Reporter::new(vm.host.client.clone(), outgoing.attempt, Side::Source, seq);
     let gated = vm.qemu.as_ref().is_some_and(|q| q.features.switchover_ack);
     let budget = intent.as_ref().map_or(300, |i| i.record.blackout_budget_ms);
     let mut run = Run {
@@ -308,8 +311,7 @@ impl Run<'_> {
             rounds: self.rounds,
             sent_bytes: self.counters.sent_bytes,
             // Each pass leaves the share of it that was dirtied meanwhile.
-            expected_seconds: (rate > dirty)
-                .then(|| ram.remaining as f64 / (rate - dirty) as f64),
+            expected_seconds: (rate > dirty).then(|| ram.remaining as f64 / (rate - dirty) as f64),
         };
         let (client, id) = (self.vm.host.client.clone(), self.id);
         self.tasks.spawn(async move {
@@ -380,15 +382,13 @@ impl Run<'_> {
         }
     }
 
-    async fn perform(
-        &mut self,
-        action: Action,
-        queue: &mut VecDeque<Seen>,
-    ) -> Result<(), Seen> {
+    async fn perform(&mut self, action: Action, queue: &mut VecDeque<Seen>) -> Result<(), Seen> {
         match action {
             Action::Journal(stage) => self.journal(stage).map_err(Seen::Broken)?,
             Action::BeginCopy => self.begin_copy().await.map_err(Seen::Broken)?,
-            Action::Hold => self.command(types::CarrierCommand::Hold).await.map_err(Seen::Broken)?,
+            Action::Hold => {
+                self.command(types::CarrierCommand::Hold).await.map_err(Seen::Broken)?
+            }
             Action::Unhold => {
                 self.policy.again();
                 self.command(types::CarrierCommand::Release).await.map_err(Seen::Broken)?;

@@ -42,7 +42,8 @@ impl Reporter {
     pub(crate) fn post(&mut self, event: &str, detail: Option<String>, patch: AttemptPatch) {
         self.seq += 1;
         let detail = detail.map(|d| d.chars().take(2000).collect());
-        let event = AttemptEvent { side: self.side, seq: self.seq, event: event.into(), detail, patch };
+        let event =
+            AttemptEvent { side: self.side, seq: self.seq, event: event.into(), detail, patch };
         tracing::info!(event = event.event, detail = event.detail, "attempt");
         if self.queue.try_send(Order::Post(Box::new(event))).is_err() {
             tracing::error!("too many events wait for the controller; one is lost");

@@ -256,10 +256,9 @@ impl Destination {
 
     fn refused(&mut self, seen: Seen) -> Vec<Action> {
         match seen {
-            Seen::Restarted { .. } => vec![
-                Action::TellRefused("the destination's agent restarted".into()),
-                Action::End,
-            ],
+            Seen::Restarted { .. } => {
+                vec![Action::TellRefused("the destination's agent restarted".into()), Action::End]
+            }
             Seen::Gone => vec![self.journal(Stage::Ended)],
             _ => Vec::new(),
         }

@@ -179,12 +179,7 @@ impl Source {
             Seen::StoppedItself => vec![self.journal(Stage::Handing), Action::Tail, Action::Watch],
             Seen::Completed => {
                 self.told = true;
-                vec![
-                    self.journal(Stage::Handing),
-                    Action::Tail,
-                    Action::TellStopped,
-                    Action::Watch,
-                ]
+                vec![self.journal(Stage::Handing), Action::Tail, Action::TellStopped, Action::Watch]
             }
             Seen::Broken(why) | Seen::Refused(why) | Seen::Abort(why) => self.keep(why),
             Seen::Restarted => self.keep("the source's agent restarted".into()),

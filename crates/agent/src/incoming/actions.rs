@@ -8,9 +8,7 @@ use api::client::{Client, ClientError};
 use handoff::destination::Seen;
 use handoff::verdict;
 use serde_json::json;
-use types::{
-    AttemptId, CarrierCommand, CarrierConfig, CarrierEvent, CarrierSide, Code, VmId,
-};
+use types::{AttemptId, CarrierCommand, CarrierConfig, CarrierEvent, CarrierSide, Code, VmId};
 use vmm::Incoming as Launch;
 
 use super::{Input, Run};
@@ -181,7 +179,10 @@ impl Run<'_> {
         let request = self.request(self.intent.record.epoch);
         self.ask(move |client, vm, id| {
             let request = request.clone();
-            async move { swap(&client, id, client.claim(vm, &request).await, Seen::Claimed, Seen::NotClaimed).await }
+            async move {
+                swap(&client, id, client.claim(vm, &request).await, Seen::Claimed, Seen::NotClaimed)
+                    .await
+            }
         });
     }
 

@@ -150,7 +150,11 @@ impl Run<'_> {
     pub(super) async fn tell_stopped(&mut self) {
         let paused = self.vm_was_paused();
         self.note(&Note::Stopped { paused }).await;
-        self.reporter.post("stopped", paused.then(|| "it was paused".into()), AttemptPatch::default());
+        self.reporter.post(
+            "stopped",
+            paused.then(|| "it was paused".into()),
+            AttemptPatch::default(),
+        );
         let verify = self.intent.as_ref().is_some_and(|i| i.record.verify);
         let (Ok(qmp), Some(instance)) = (self.vm.qmp(), &self.vm.record.instance) else { return };
         if !verify {

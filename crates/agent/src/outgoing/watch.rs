@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use api::body::OwnershipRequest;
 use api::client::{Client, ClientError};
 use handoff::source::Seen;
 use handoff::{Verdict, verdict};
-use api::body::OwnershipRequest;
 use types::AttemptId;
 
 use super::{Input, Run};
