@@ -141,7 +141,7 @@ pub fn create_ca(dir: &Path) -> Result<Files, CertError> {
     make_dir(dir)?;
     refuse_existing(&made)?;
     let key = KeyPair::generate()?;
-    let mut params = params("Godwit CA", CA_YEARS)?;
+    let mut params = params(&ca_name(&key), CA_YEARS)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let certificate = params.self_signed(&key)?;
@@ -167,6 +167,14 @@ pub fn issue(dir: &Path, party: &Party) -> Result<Files, CertError> {
     let certificate = params.signed_by(&key, &issuer)?;
     write_pair(&made, &certificate.pem(), &key.serialize_pem())?;
     Ok(made)
+}
+
+/// A name that no other CA has: two fleets' certificates, mixed up, are then told
+/// apart by their issuer instead of by a signature that does not fit.
+fn ca_name(key: &KeyPair) -> String {
+    let id = CertificateParams::default().key_identifier(key);
+    let id: String = id.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    format!("Godwit CA {id}")
 }
 
 fn issuer(dir: &Path) -> Result<Issuer<'static, KeyPair>, CertError> {

@@ -12,6 +12,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use types::{Code, Problem};
 
+use crate::MAX_REQUEST;
+use crate::server::too_large;
 use crate::tls::{self, Identity, TlsError};
 use connection::{Answer, Connections, SendError};
 
@@ -127,12 +129,17 @@ impl Client {
             }
             None => Vec::new(),
         };
+        if body.len() > MAX_REQUEST {
+            return Err(ClientError::Problem(too_large()));
+        }
         let sent = self.connections.exchange(&method, path, body.into());
         let answer = match tokio::time::timeout(timeout, sent).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(SendError::Unreachable(why))) => return Err(self.unreachable(why)),
             Ok(Err(SendError::Garbled(why))) => return Err(self.garbled(why)),
             Err(_) => {
+                // The kept ones went the same way.
+                self.connections.forget();
                 return Err(
                     self.unreachable(format!("no answer within {} s", timeout.as_secs_f32()))
                 );
@@ -143,7 +150,8 @@ impl Client {
 
     fn read<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, ClientError> {
         if answer.status.is_success() {
-            return serde_json::from_slice(&answer.body).map_err(|e| self.garbled(e.to_string()));
+            let text: &[u8] = if answer.body.is_empty() { b"null" } else { &answer.body };
+            return serde_json::from_slice(text).map_err(|e| self.garbled(e.to_string()));
         }
         match serde_json::from_slice::<Problem>(&answer.body) {
             Ok(problem) => Err(ClientError::Problem(problem)),

@@ -12,7 +12,7 @@ use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -34,6 +34,8 @@ const MAX_CONNECTIONS: usize = 1024;
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// For a request's head, and for a connection to rest between two requests.
 const HEAD: Duration = Duration::from_secs(60);
+/// Largest head of a request in bytes.
+const MAX_BUFFER: usize = 64 << 10;
 /// For a request's body.
 const BODY: Duration = Duration::from_secs(30);
 /// For requests under way when the server is told to end.
@@ -128,6 +130,7 @@ async fn converse(
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD)
+        .max_buf_size(MAX_BUFFER)
         .serve_connection(TokioIo::new(tls), service);
     let mut connection = pin!(connection);
     let result = tokio::select! {
@@ -184,7 +187,12 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
         let bytes = timeout(BODY, body.collect())
             .await
             .map_err(|_| invalid("the request's body did not arrive within 30 s"))?
-            .map_err(|e| invalid(format!("the request's body cannot be read: {e}")))?
+            .map_err(|e| {
+                if e.is::<LengthLimitError>() {
+                    return too_large().into();
+                }
+                invalid(format!("the request's body cannot be read: {e}"))
+            })?
             .to_bytes();
         let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
         serde_json::from_slice(text)
@@ -197,6 +205,14 @@ impl<T: Serialize> IntoResponse for Json<T> {
     fn into_response(self) -> Response {
         json(StatusCode::OK, "application/json", &self.0)
     }
+}
+
+/// The problem of a request that is too large.
+pub(crate) fn too_large() -> Problem {
+    Problem::new(
+        Code::InvalidRequest,
+        format!("the request's body is larger than {} MiB", MAX_REQUEST >> 20),
+    )
 }
 
 fn invalid(detail: impl Into<String>) -> Rejection {

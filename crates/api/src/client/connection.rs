@@ -122,6 +122,11 @@ impl Connections {
         }
     }
 
+    /// Lets go of every connection that rests.
+    pub(super) fn forget(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     async fn send(
         &self,
         mut sender: Sender,

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use hyper::Method;
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use types::{AttemptId, Ownership, Progress, VmId, VmName, VmSpec};
 
 use super::{Client, ClientError};
@@ -18,7 +18,7 @@ use crate::path;
 const ANSWER: Duration = Duration::from_secs(10);
 
 /// An empty object: `{}`.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Serialize)]
 struct Empty {}
 
 type Result<T> = std::result::Result<T, ClientError>;
@@ -87,7 +87,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn progress(&self, attempt: AttemptId, progress: &Progress) -> Result<()> {
-        let Empty {} = self.post(&path::fill(path::AGENT_PROGRESS, &attempt), progress).await?;
+        let IgnoredAny = self.post(&path::fill(path::AGENT_PROGRESS, &attempt), progress).await?;
         Ok(())
     }
 }
@@ -132,8 +132,7 @@ impl Client {
     /// See [`ClientError`].
     pub async fn delete_vm(&self, vm: &VmName) -> Result<()> {
         let path = path::fill(path::VM, vm);
-        let _: serde::de::IgnoredAny =
-            self.request(Method::DELETE, &path, None::<&Empty>, ANSWER).await?;
+        let IgnoredAny = self.request(Method::DELETE, &path, None::<&Empty>, ANSWER).await?;
         Ok(())
     }
 
