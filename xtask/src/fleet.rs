@@ -1,14 +1,14 @@
 //! A lab of our own for the time of one task, driven through the binary as a
 //! user would drive it.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use serde::de::DeserializeOwned;
-use types::{MigrationReport, Outcome};
+use api::{Client, ClientConfig, ClientError};
+use lab::Plan;
+use types::{Bytes, MigrationReport, Outcome, Rate};
 
 use crate::check::cargo;
 use crate::proc::{self, Messages, Running};
@@ -23,20 +23,45 @@ pub(crate) const LONG: Duration = Duration::from_secs(600);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shape {
     /// Hosts.
-    pub(crate) hosts: u32,
-    /// Rate of each link, such as `1gbit`; unshaped without.
-    pub(crate) link: Option<String>,
+    pub(crate) hosts: usize,
+    /// Rate of each link; unshaped without.
+    pub(crate) link: Option<Rate>,
     /// QEMU in place of the installed one.
     pub(crate) qemu: Option<PathBuf>,
+    /// Folders for QEMU's `-L`.
+    pub(crate) qemu_data: Vec<PathBuf>,
     /// A proxy on the links, for delays and cuts.
     pub(crate) proxy: bool,
+    /// The agents' `data_plane`.
+    pub(crate) data_plane: Option<&'static str>,
+    /// Guest memory of each host.
+    pub(crate) memory: Bytes,
 }
 
 impl Shape {
     /// Two hosts, links as fast as they are, no proxy.
-    pub(crate) fn plain(qemu: Option<PathBuf>) -> Self {
-        Self { hosts: 2, link: None, qemu, proxy: false }
+    pub(crate) fn plain(qemu: &Qemu) -> Self {
+        Self {
+            hosts: 2,
+            link: None,
+            qemu: qemu.qemu.clone(),
+            qemu_data: qemu.qemu_data.clone(),
+            proxy: false,
+            data_plane: None,
+            memory: Bytes::mib(6 << 10),
+        }
     }
+}
+
+/// Which QEMU to use.
+#[derive(Debug, Clone, Default, clap::Args)]
+pub(crate) struct Qemu {
+    /// QEMU in place of the installed one.
+    #[arg(long, value_name = "PATH")]
+    pub(crate) qemu: Option<PathBuf>,
+    /// Folder where that QEMU finds its firmware; may be given more than once.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) qemu_data: Vec<PathBuf>,
 }
 
 /// Builds the binary, unless the surroundings name one.
@@ -59,11 +84,13 @@ pub(crate) fn build(root: &Path, release: bool) -> Result<PathBuf> {
 }
 
 /// A lab that is up; down again when dropped, whatever happened.
-#[derive(Debug)]
 pub(crate) struct Fleet {
     dir: PathBuf,
     godwit: PathBuf,
-    env: BTreeMap<String, String>,
+    plan: Plan,
+    env: [(&'static str, String); 4],
+    client: Client,
+    runtime: tokio::runtime::Runtime,
     up: bool,
 }
 
@@ -75,26 +102,45 @@ impl Fleet {
     pub(crate) fn up(godwit: &Path, shape: &Shape) -> Result<Self> {
         // Short, because the sockets in it have at most 107 bytes of path.
         let dir = PathBuf::from(format!("/var/tmp/gw-{}", std::process::id()));
-        let mut fleet = Self { dir, godwit: godwit.to_owned(), env: BTreeMap::new(), up: true };
-        let hosts = shape.hosts.to_string();
-        let mut command = fleet.godwit(&["lab", "up", "--hosts", &hosts]);
-        if let Some(rate) = &shape.link {
-            command.args(["--link", rate]);
-        }
-        if let Some(qemu) = &shape.qemu {
-            command.arg("--qemu").arg(qemu);
-        }
-        if !shape.proxy {
-            command.arg("--no-proxy");
-        }
-        proc::output(&mut command, 2 * SHORT).context("the lab does not come up")?;
-        let env = proc::output(&mut fleet.godwit(&["lab", "env"]), SHORT)?;
-        fleet.env = parse_env(&env);
-        ensure!(
-            fleet.env.contains_key("GODWIT_CONTROLLER"),
-            "`godwit lab env` does not say where the controller is:\n{env}"
-        );
-        Ok(fleet)
+        let mut options = lab::UpOptions::new(&dir);
+        options.godwit = godwit.to_owned();
+        options.hosts = shape.hosts;
+        options.link = shape.link;
+        options.qemu.clone_from(&shape.qemu);
+        options.qemu_data.clone_from(&shape.qemu_data);
+        options.proxy = shape.proxy;
+        options.data_plane = shape.data_plane.map(str::to_owned);
+        options.memory = shape.memory;
+        lab::up(&options).context("the lab does not come up")?;
+        Self::of(dir.clone(), godwit, Plan::new(options.net, options.hosts)?).inspect_err(|_| {
+            // The error that counts is the first.
+            let _ = lab::down(&dir);
+        })
+    }
+
+    fn of(dir: PathBuf, godwit: &Path, plan: Plan) -> Result<Self> {
+        let env = lab::variables(&dir)?;
+        let [(_, controller), (_, ca), (_, cert), (_, key)] = env.clone();
+        let (ca, cert, key) = (ca.into(), cert.into(), key.into());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let client = Client::new(ClientConfig { controller, ca, cert, key })?;
+        Ok(Self { dir, godwit: godwit.to_owned(), plan, env, client, runtime, up: true })
+    }
+
+    /// Addresses and names.
+    pub(crate) fn plan(&self) -> Plan {
+        self.plan
+    }
+
+    /// Asks the controller.
+    ///
+    /// # Errors
+    /// It refuses or does not answer.
+    pub(crate) fn ask<T>(
+        &self,
+        question: impl AsyncFnOnce(&Client) -> Result<T, ClientError>,
+    ) -> Result<T> {
+        Ok(self.runtime.block_on(question(&self.client))?)
     }
 
     /// The lab's directory.
@@ -105,7 +151,8 @@ impl Fleet {
     /// `godwit` with `args`, in this lab's surroundings.
     pub(crate) fn godwit(&self, args: &[&str]) -> Command {
         let mut command = Command::new(&self.godwit);
-        command.args(args).envs(&self.env).env("GODWIT_LAB", &self.dir);
+        let env = self.env.iter().map(|(name, value)| (name, value));
+        command.args(args).envs(env).env("GODWIT_LAB", &self.dir);
         command
     }
 
@@ -115,16 +162,6 @@ impl Fleet {
     /// It fails; the error holds what it said.
     pub(crate) fn run(&self, args: &[&str]) -> Result<String> {
         proc::output(&mut self.godwit(args), SHORT)
-    }
-
-    /// Runs `godwit … -o json` and reads its answer.
-    ///
-    /// # Errors
-    /// It fails, or the answer is not what was expected.
-    pub(crate) fn ask<T: DeserializeOwned>(&self, args: &[&str]) -> Result<T> {
-        let text = self.run(&[args, &["-o", "json"]].concat())?;
-        serde_json::from_str(&text)
-            .with_context(|| format!("the answer to `godwit {}`: {text}", args.join(" ")))
     }
 
     /// Begins a migration and leaves it running.
@@ -182,10 +219,8 @@ impl Fleet {
         if !std::mem::take(&mut self.up) {
             return Ok(());
         }
-        let mut command = self.godwit(&["lab", "down"]);
-        let ended = Running::start(&mut command, Messages::Kept)?.cleaning().wait(2 * SHORT)?;
-        ensure!(ended.status.success(), "the lab does not go down: {}", ended.stderr.trim());
-        ensure!(!self.dir.exists(), "`godwit lab down` left {}", self.dir.display());
+        lab::down(&self.dir).context("the lab does not go down")?;
+        ensure!(!self.dir.exists(), "`lab down` left {}", self.dir.display());
         Ok(())
     }
 
@@ -286,17 +321,6 @@ impl Moved {
     }
 }
 
-/// `KEY=value` lines, with or without `export` and quotes.
-fn parse_env(text: &str) -> BTreeMap<String, String> {
-    let pairs = text.lines().filter_map(|line| {
-        let line = line.trim();
-        let (key, value) = line.strip_prefix("export ").unwrap_or(line).split_once('=')?;
-        let value = value.trim_matches(|c| c == '"' || c == '\'');
-        Some((key.trim().to_owned(), value.to_owned()))
-    });
-    pairs.collect()
-}
-
 fn find_logs(folder: &Path, depth: u32, found: &mut Vec<PathBuf>) {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     for entry in entries {
@@ -326,15 +350,6 @@ pub(crate) fn seconds(begun: Instant) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_surroundings_are_read_in_every_spelling() {
-        let env = parse_env("export A='x y'\nB=\"z\"\n# words\nC=https://h:1/?a=b\n");
-        assert_eq!(env["A"], "x y");
-        assert_eq!(env["B"], "z");
-        assert_eq!(env["C"], "https://h:1/?a=b");
-        assert_eq!(env.len(), 3);
-    }
 
     #[test]
     fn a_tail_is_the_end() {

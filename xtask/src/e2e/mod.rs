@@ -3,13 +3,15 @@
 
 mod stage;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 
-use crate::fleet::{self, Fleet, Shape, seconds};
+use types::Rate;
+
+use crate::fleet::{self, Fleet, Qemu, Shape, seconds};
 use crate::{proc, setup};
 use stage::Stage;
 
@@ -22,9 +24,8 @@ pub(crate) struct Args {
     /// Moves each way, in place of each scenario's own number.
     #[arg(long)]
     count: Option<u32>,
-    /// QEMU in place of the installed one.
-    #[arg(long)]
-    qemu: Option<PathBuf>,
+    #[command(flatten)]
+    qemu: Qemu,
     /// Ten moves each way, and the scenarios that take long.
     #[arg(long)]
     long: bool,
@@ -59,15 +60,21 @@ enum Scene {
     Fast,
     /// Links slow enough that a copy can be disturbed in its course.
     Slow,
+    /// Memory travels through QEMU's stream.
+    Stream,
+    /// The stream's bytes travel as they are.
+    Opaque,
 }
 
 impl Scene {
-    fn shape(self, qemu: Option<PathBuf>) -> Shape {
-        let link = match self {
-            Scene::Fast => None,
-            Scene::Slow => Some("100mbit".to_owned()),
-        };
-        Shape { link, ..Shape::plain(qemu) }
+    fn shape(self, qemu: &Qemu) -> Shape {
+        let plain = Shape::plain(qemu);
+        match self {
+            Scene::Fast => plain,
+            Scene::Slow => Shape { link: Some(Rate(100_000_000)), ..plain },
+            Scene::Stream => Shape { data_plane: Some("stream"), ..plain },
+            Scene::Opaque => Shape { data_plane: Some("opaque"), ..plain },
+        }
     }
 }
 
@@ -121,7 +128,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
         return Ok(());
     }
     ensure!(!chosen.is_empty(), "no scenario of that name; see `cargo xtask e2e --list`");
-    setup::run(args.yes, args.qemu.is_some())?;
+    setup::run(args.yes, args.qemu.qemu.is_some())?;
     let godwit = fleet::build(root, args.release)?;
     setup::become_root(&godwit)?;
     let begun = Instant::now();
@@ -166,7 +173,7 @@ fn play_all(godwit: &Path, args: &Args, chosen: &[&Scenario]) -> Result<Vec<Verd
                 if let Some((_, fleet)) = old {
                     fleet.down()?;
                 }
-                Fleet::up(godwit, &scenario.scene.shape(args.qemu.clone()))?
+                Fleet::up(godwit, &scenario.scene.shape(&args.qemu))?
             }
         };
         let mut stage = Stage::new(fleet, args.long, args.count);
