@@ -43,6 +43,12 @@ pub(crate) fn supervisor(places: &Places, name: &str) -> PathBuf {
     places.run().join(format!("{name}.json"))
 }
 
+/// The program that the supervisor of `name` runs, itself too.
+pub(crate) fn program(places: &Places, name: &str) -> Result<PathBuf, LabError> {
+    let file = supervisor(places, name);
+    supervise::Config::read(&file).map(|config| config.program)
+}
+
 #[derive(Serialize)]
 struct Controller {
     listen: String,

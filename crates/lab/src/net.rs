@@ -123,7 +123,8 @@ fn parse<'a, T: Deserialize<'a>>(command: &str, json: &'a str) -> Result<T, LabE
     })
 }
 
-/// Makes a network namespace and gives it its name.
+/// Makes a network namespace and gives it its name, as `ip netns add` would, but
+/// without making the directory of names a mount, which would stay.
 pub(crate) fn make_namespace(namespace: &Namespace) -> Result<NamespaceId, LabError> {
     let path = namespace.path();
     fs::create_dir_all(NETNS).map_err(LabError::file("make", Path::new(NETNS)))?;
@@ -134,9 +135,9 @@ pub(crate) fn make_namespace(namespace: &Namespace) -> Result<NamespaceId, LabEr
         .ok_or(LabError::Damaged { path: path.into(), why: "no namespace is there".into() })
 }
 
-/// Makes the switch: a bridge, and the link to the outside with its addresses.
-pub(crate) fn make_switch(state: &State) -> Result<(), LabError> {
-    let plan = state.plan;
+/// Makes the switch's bridge, and the link between it and the outside, with the
+/// outside's address and those of the proxies.
+pub(crate) fn make_switch(plan: Plan, proxies: bool) -> Result<(), LabError> {
     let (switch, link) = (plan.switch(), plan.outside_link());
     let prefix = Plan::PREFIX;
     for command in [
@@ -152,7 +153,7 @@ pub(crate) fn make_switch(state: &State) -> Result<(), LabError> {
     ] {
         ip(&command)?;
     }
-    for (number, _) in plan.hosts().filter(|_| state.proxy) {
+    for (number, _) in plan.hosts().filter(|_| proxies) {
         ip(&format!("addr add {}/{prefix} dev {link}", plan.proxy(number)))?;
     }
     Ok(())
@@ -280,10 +281,13 @@ pub(crate) fn delete_link(name: &str) -> Result<(), LabError> {
     }
 }
 
-/// Takes a namespace's name away, and the directory of names if it is empty.
-/// The namespace itself goes with its last process.
+/// Takes a namespace's name away, unless it is another's by now, and the directory
+/// of names if it is empty. The namespace itself goes with its last process.
 pub(crate) fn delete_namespace(namespace: &Namespace) -> Result<(), LabError> {
     let path = namespace.path();
+    if namespace.current().is_none() {
+        return Ok(());
+    }
     // Named twice where somebody mounted over the directory of names.
     while rustix::mount::unmount(&path, rustix::mount::UnmountFlags::DETACH).is_ok() {}
     match fs::remove_file(&path) {

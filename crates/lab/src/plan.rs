@@ -49,12 +49,19 @@ impl Plan {
 
     /// The number of a host, from 1.
     pub fn number(self, host: &str) -> Result<u8, LabError> {
-        self.hosts().find(|(_, name)| name.as_str() == host).map(|(number, _)| number).ok_or_else(
-            || LabError::NoHost {
-                host: host.chars().take(80).collect(),
-                known: self.hosts().map(|(_, h)| h.to_string()).collect::<Vec<_>>().join(", "),
-            },
-        )
+        self.find(host).map(|(number, _)| number)
+    }
+
+    /// A host's name, if the lab has that host.
+    pub fn host_named(self, host: &str) -> Result<HostId, LabError> {
+        self.find(host).map(|(_, host)| host)
+    }
+
+    fn find(self, host: &str) -> Result<(u8, HostId), LabError> {
+        self.hosts().find(|(_, name)| name.as_str() == host).ok_or_else(|| {
+            let known: Vec<_> = self.hosts().map(|(_, host)| host.to_string()).collect();
+            LabError::NoHost { host: host.chars().take(80).collect(), known: known.join(", ") }
+        })
     }
 
     /// The whole network, for people.

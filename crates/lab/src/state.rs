@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use serde::{Deserialize, Serialize};
-use types::{HostId, Rate};
+use types::Rate;
 
 use crate::proc::NamespaceId;
 use crate::{Identity, LabError, Plan};
@@ -26,14 +26,16 @@ pub(crate) struct State {
     pub(crate) version: u32,
     /// Id of this lab, different each time; the value of the marker variable.
     pub(crate) id: String,
+    /// The kernel's id of the boot it was made in.
+    pub(crate) boot: String,
     pub(crate) plan: Plan,
     /// Rate of every host's link; unlimited where absent.
     pub(crate) link: Option<Rate>,
     /// A proxy stands before the carriers.
     pub(crate) proxy: bool,
-    /// Namespaces by name, with what they turned out to be once made.
+    /// Namespaces that were made or were about to be.
     pub(crate) namespaces: Vec<Namespace>,
-    /// Interfaces of the root namespace.
+    /// Interfaces of the root namespace that were made or were about to be.
     pub(crate) links: Vec<String>,
     /// Supervisors that were started.
     pub(crate) supervisors: Vec<Supervisor>,
@@ -46,8 +48,7 @@ pub(crate) struct State {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Namespace {
     pub(crate) name: String,
-    /// The host it is; the switch is none.
-    pub(crate) host: Option<HostId>,
+    /// What it turned out to be once made.
     pub(crate) id: Option<NamespaceId>,
 }
 
@@ -55,6 +56,13 @@ impl Namespace {
     /// The file that stands for it, where `ip netns` looks for it.
     pub(crate) fn path(&self) -> String {
         format!("/run/netns/{}", self.name)
+    }
+
+    /// The namespace behind the name now, if it is the lab's. Somebody may have
+    /// taken the name away and given it to another.
+    pub(crate) fn current(&self) -> Option<NamespaceId> {
+        let now = NamespaceId::of(&self.path())?;
+        (self.id.is_none() || self.id == Some(now)).then_some(now)
     }
 }
 
@@ -70,23 +78,24 @@ pub(crate) struct Supervisor {
 impl State {
     /// A lab of which nothing exists yet.
     pub(crate) fn new(plan: Plan, link: Option<Rate>, proxy: bool) -> Self {
-        let switch = Namespace { name: plan.switch(), host: None, id: None };
-        let hosts = plan.hosts().map(|(_, host)| Namespace {
-            name: plan.namespace(&host),
-            host: Some(host),
-            id: None,
-        });
         Self {
             version: VERSION,
             id: uuid::Uuid::new_v4().to_string(),
+            boot: boot_id(),
             plan,
             link,
             proxy,
-            namespaces: std::iter::once(switch).chain(hosts).collect(),
-            links: vec![plan.outside_link()],
+            namespaces: Vec::new(),
+            links: Vec::new(),
             supervisors: Vec::new(),
             ready: false,
         }
+    }
+
+    /// Whether the machine has not been started anew since: after that, nothing of
+    /// the lab but files can be left, and numbers of processes mean nothing.
+    pub(crate) fn same_boot(&self) -> bool {
+        self.boot == boot_id()
     }
 
     /// Reads the state of the lab in `dir`; `None` when there is none.
@@ -147,17 +156,21 @@ impl State {
 
     /// The namespace of a host.
     pub(crate) fn namespace(&self, host: &str) -> Result<&Namespace, LabError> {
-        self.plan.number(host)?;
-        self.namespaces
-            .iter()
-            .find(|n| n.host.as_ref().is_some_and(|h| h.as_str() == host))
-            .ok_or_else(|| LabError::NoHost { host: host.into(), known: "fewer".into() })
+        let host = self.plan.host_named(host)?;
+        let name = self.plan.namespace(&host);
+        let missing = LabError::NoHost { host: host.into(), known: "not made it yet".into() };
+        self.namespaces.iter().find(|n| n.name == name).ok_or(missing)
     }
 
     /// Where a host's agent's address is told to others: its proxy, or itself.
     pub(crate) fn advertised(&self, number: u8) -> Ipv4Addr {
         if self.proxy { self.plan.proxy(number) } else { self.plan.host(number) }
     }
+}
+
+fn boot_id() -> String {
+    let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
 }
 
 /// The places of a lab directory.
@@ -238,10 +251,12 @@ mod tests {
         state.write(dir.path()).unwrap();
         let process = Identity::of(std::process::id()).unwrap();
         state.supervisors.push(Supervisor { name: "controller".into(), process });
-        state.namespaces[0].id = NamespaceId::of("/proc/self/ns/net");
+        let id = NamespaceId::of("/proc/self/ns/net");
+        state.namespaces.push(Namespace { name: "gw-host-b".into(), id });
         state.write(dir.path()).unwrap();
         assert_eq!(State::of(dir.path()).unwrap(), state);
         assert_eq!(state.namespace("host-b").unwrap().path(), "/run/netns/gw-host-b");
+        assert!(state.same_boot());
         assert!(matches!(state.namespace("host-c"), Err(LabError::NoHost { .. })));
         State::remove(dir.path()).unwrap();
         assert!(matches!(State::of(dir.path()), Err(LabError::NotUp { .. })));

@@ -35,13 +35,19 @@ pub(crate) struct Config {
     pub(crate) args: Vec<String>,
 }
 
+impl Config {
+    pub(crate) fn read(file: &Path) -> Result<Self, LabError> {
+        let text = fs::read_to_string(file).map_err(LabError::file("read", file))?;
+        serde_json::from_str(&text)
+            .map_err(|e| LabError::Damaged { path: file.to_owned(), why: e.to_string() })
+    }
+}
+
 /// The program `godwit lab-host --config FILE`: narrows its namespaces, says
 /// that it is ready, and keeps the configured program running until it is ended
 /// itself. Must be called before the process has started a thread.
 pub fn host_main(config: &Path) -> Result<(), LabError> {
-    let text = fs::read_to_string(config).map_err(LabError::file("read", config))?;
-    let config: Config = serde_json::from_str(&text)
-        .map_err(|e| LabError::Damaged { path: config.to_owned(), why: e.to_string() })?;
+    let config = Config::read(config)?;
     // A terminal that goes away must not take the lab along. Fails where this
     // process leads a group already, which is as good.
     let _ = setsid();
