@@ -2,7 +2,7 @@
 //!
 //! Pages of one RAM block are collected into a [`Batch`] (zero pages as runs,
 //! the others as runs and bytes), which a [`Packer`] turns into a [`Head`] and
-//! a body, raw or compressed as [`choose`] found worth while. The other side
+//! a body, raw or compressed as a [`Policy`] finds worth while. The other side
 //! reads the head with [`Head::read`] and the pages with an [`Unpacker`].
 //! Every size is known from the head and checked before anything is allocated.
 
@@ -16,7 +16,7 @@ pub use batch::{Batch, Pushed, is_zero};
 pub use error::PageError;
 pub use head::{Head, Kind, MAX_HEAD, Run};
 pub use pack::{MAX_BODY, Packed, Packer, Unpacker};
-pub use policy::{Choice, Measured, choose};
+pub use policy::{Choice, Measured, Policy, choose};
 
 /// Size of a page in bytes.
 pub const PAGE_SIZE: usize = 4096;

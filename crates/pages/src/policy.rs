@@ -67,3 +67,112 @@ pub fn choose(m: &Measured) -> Choice {
     }
     best.0
 }
+
+/// Weight of a new measurement in a smoothed one.
+const NEW: f64 = 0.25;
+/// Batches in a row for which another way than the chosen one is tried.
+const TRY: u32 = 4;
+/// Batches before the first try; the number doubles while trying changes
+/// nothing, because it costs time.
+const TRY_FIRST: u32 = 64;
+/// Most batches between two tries.
+const TRY_LAST: u32 = 2048;
+/// A link that was not kept busy is taken to carry this much more each time,
+const NOT_BUSY: f64 = 1.05;
+/// up to this many times what it did carry.
+const NOT_BUSY_MOST: f64 = 16.0;
+
+/// [`choose`] over smoothed measurements. It has no clock: the caller measures.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    measured: Measured,
+    chosen: Choice,
+    /// Batches until the next try begins.
+    left: u32,
+    /// Batches between tries.
+    every: u32,
+    /// What is tried, and for how many batches yet.
+    trying: (Choice, u32),
+}
+
+impl Policy {
+    /// A policy that sends raw until the link's rate is known; `cores` may compress.
+    pub fn new(cores: f64) -> Self {
+        Self {
+            measured: Measured { cores, ..Measured::default() },
+            chosen: Choice::Raw,
+            left: TRY_FIRST,
+            every: TRY_FIRST,
+            trying: (Choice::Raw, 0),
+        }
+    }
+
+    /// What is known.
+    pub fn measured(&self) -> &Measured {
+        &self.measured
+    }
+
+    /// How to pack the next batch.
+    pub fn next_choice(&mut self) -> Choice {
+        if self.trying.1 > 0 {
+            self.trying.1 -= 1;
+            return self.trying.0;
+        }
+        let chosen = choose(&self.measured);
+        if chosen != self.chosen {
+            self.chosen = chosen;
+            self.every = TRY_FIRST;
+            self.left = self.left.min(TRY_FIRST);
+        }
+        self.left = self.left.saturating_sub(1);
+        if self.left > 0 || self.measured.link <= 0.0 {
+            return chosen;
+        }
+        self.every = (self.every * 2).min(TRY_LAST);
+        self.left = self.every;
+        let other = match chosen {
+            Choice::Raw if self.trying.0 == Choice::Zstd => Choice::Fast,
+            Choice::Raw | Choice::Fast => Choice::Zstd,
+            Choice::Zstd => Choice::Fast,
+        };
+        self.trying = (other, TRY - 1);
+        other
+    }
+
+    /// A batch was packed as told: bytes before and after, and how long it took.
+    pub fn packed(&mut self, choice: Choice, before: usize, after: usize, seconds: f64) {
+        let (before, after) = (before as f64, after as f64);
+        let m = &mut self.measured;
+        let (rate, ratio) = match choice {
+            Choice::Raw => return,
+            Choice::Fast => (&mut m.fast, &mut m.fast_ratio),
+            Choice::Zstd => (&mut m.zstd, &mut m.zstd_ratio),
+        };
+        if before > 0.0 && seconds > 0.0 && seconds.is_finite() {
+            // Times add up, rates do not: smooth seconds per byte.
+            *rate = 1.0 / smooth(1.0 / *rate, seconds / before);
+            *ratio = smooth(*ratio, after / before);
+        }
+    }
+
+    /// The link carried this many bytes a second. `busy` says whether there
+    /// was always something to send; if not, it could have carried more.
+    pub fn link(&mut self, bytes_per_second: f64, busy: bool) {
+        if !(bytes_per_second > 0.0 && bytes_per_second.is_finite()) {
+            return;
+        }
+        let link = &mut self.measured.link;
+        *link = match busy {
+            true if *link > 0.0 => smooth(*link, bytes_per_second),
+            true => bytes_per_second,
+            false => {
+                let more = (*link * NOT_BUSY).min(bytes_per_second * NOT_BUSY_MOST);
+                link.max(more).max(bytes_per_second)
+            }
+        };
+    }
+}
+
+fn smooth(old: f64, new: f64) -> f64 {
+    old + (new - old) * NEW
+}

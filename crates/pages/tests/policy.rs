@@ -1,0 +1,98 @@
+//! The policy against imagined links and contents.
+
+use godwit_pages::{Choice, Policy};
+
+const BATCH: usize = 512 << 10;
+
+/// A link in bytes a second, and what compression makes of the contents.
+#[derive(Clone, Copy)]
+struct World {
+    link: f64,
+    fast: (f64, f64),
+    zstd: (f64, f64),
+}
+
+/// Guest memory whose compressed size is the given part.
+fn world(link_gbit: f64, fast_ratio: f64, zstd_ratio: f64) -> World {
+    World { link: link_gbit / 8.0 * 1e9, fast: (2.4e9, fast_ratio), zstd: (0.7e9, zstd_ratio) }
+}
+
+/// Sends batches, one core, compression and link overlapping; how many went which way.
+fn send(policy: &mut Policy, world: World, batches: usize) -> [usize; 3] {
+    let mut counts = [0; 3];
+    for _ in 0..batches {
+        let choice = policy.next_choice();
+        counts[choice as usize] += 1;
+        let (rate, ratio) = match choice {
+            Choice::Raw => (f64::INFINITY, 1.0),
+            Choice::Fast => world.fast,
+            Choice::Zstd => world.zstd,
+        };
+        let after = (BATCH as f64 * ratio) as usize;
+        let packing = BATCH as f64 / rate;
+        let sending = after as f64 / world.link;
+        policy.packed(choice, BATCH, after, packing);
+        policy.link(after as f64 / packing.max(sending), sending >= packing);
+    }
+    counts
+}
+
+fn settles_on(world: World) -> Choice {
+    let mut policy = Policy::new(1.0);
+    send(&mut policy, world, 2000);
+    let counts = send(&mut policy, world, 2000);
+    let most = counts.iter().max().copied().unwrap_or_default();
+    assert!(most > 1950, "tries are rare: {counts:?}");
+    [Choice::Raw, Choice::Fast, Choice::Zstd][counts.iter().position(|n| *n == most).unwrap_or(9)]
+}
+
+#[test]
+fn it_settles_on_what_pays() {
+    assert_eq!(settles_on(world(1.0, 0.7, 0.6)), Choice::Zstd);
+    assert_eq!(settles_on(world(0.05, 0.7, 0.6)), Choice::Zstd);
+    assert_eq!(settles_on(world(1.0, 0.5, 0.5)), Choice::Fast, "zstd 1 saves no more");
+    assert_eq!(settles_on(world(1.0, 1.0, 1.0)), Choice::Raw, "nothing shrinks");
+    assert_eq!(settles_on(world(10.0, 0.7, 0.6)), Choice::Fast, "zstd 1 is too slow");
+    assert_eq!(settles_on(world(40.0, 0.7, 0.6)), Choice::Raw, "the link is faster");
+}
+
+#[test]
+fn nothing_is_compressed_before_the_link_is_known() {
+    let mut policy = Policy::new(1.0);
+    assert!((0..10_000).all(|_| policy.next_choice() == Choice::Raw));
+}
+
+#[test]
+fn it_follows_changing_contents() {
+    let mut policy = Policy::new(1.0);
+    let (text, noise) = (world(1.0, 0.7, 0.5), world(1.0, 1.0, 1.0));
+    for _ in 0..3 {
+        send(&mut policy, text, 6000);
+        assert!(send(&mut policy, text, 200)[Choice::Zstd as usize] >= 190);
+        send(&mut policy, noise, 6000);
+        assert!(send(&mut policy, noise, 200)[Choice::Raw as usize] >= 190);
+    }
+}
+
+#[test]
+fn it_follows_a_link_that_becomes_faster() {
+    let mut policy = Policy::new(1.0);
+    assert!(send(&mut policy, world(1.0, 0.7, 0.6), 1000)[Choice::Zstd as usize] > 900);
+    send(&mut policy, world(40.0, 0.7, 0.6), 4000);
+    let counts = send(&mut policy, world(40.0, 0.7, 0.6), 200);
+    assert!(counts[Choice::Raw as usize] >= 190, "{counts:?}");
+}
+
+#[test]
+fn nonsense_measurements_change_nothing() {
+    let mut policy = Policy::new(1.0);
+    policy.link(1e8, true);
+    let before = *policy.measured();
+    for rate in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+        policy.link(rate, true);
+        policy.link(rate, false);
+        policy.packed(Choice::Zstd, 0, 10, 1.0);
+        policy.packed(Choice::Zstd, 10, 10, if rate > 0.0 { f64::INFINITY } else { rate });
+    }
+    assert_eq!(*policy.measured(), before);
+}
