@@ -231,3 +231,32 @@ fn json(status: StatusCode, kind: &'static str, value: &impl Serialize) -> Respo
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_body_is_read_only_up_to_the_limit() {
+        let read = async |length: usize| {
+            let body = Body::from(format!("\"{}\"", "x".repeat(length - 2)));
+            Json::<String>::from_request(Request::new(body), &()).await
+        };
+        assert!(read(MAX_REQUEST).await.is_ok());
+        assert_eq!(read(MAX_REQUEST + 1).await.unwrap_err().0, too_large());
+    }
+
+    #[tokio::test]
+    async fn an_empty_body_is_an_empty_object() {
+        #[derive(serde::Deserialize)]
+        struct Empty {}
+        let Json(Empty {}) = Json::from_request(Request::new(Body::empty()), &()).await.unwrap();
+    }
+
+    #[test]
+    fn a_rejection_bears_status_and_kind() {
+        let response = Rejection(Problem::new(Code::TooLate, "too late")).into_response();
+        assert_eq!(response.status(), 409);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+    }
+}

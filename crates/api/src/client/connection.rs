@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -22,6 +22,9 @@ use crate::{CONTROLLER_NAME, MAX_RESPONSE, path};
 const CONNECT: Duration = Duration::from_secs(5);
 /// Connections that rest; a long poll and what happens beside it need two or three.
 const MAX_IDLE: usize = 4;
+/// A connection that rested longer is not used again: the controller ends it
+/// after a minute, and a request may cross its end on the way.
+const REST: Duration = Duration::from_secs(30);
 
 type Sender = SendRequest<Full<Bytes>>;
 
@@ -61,7 +64,7 @@ pub(super) struct Connections {
     host: String,
     port: u16,
     tls: TlsConnector,
-    idle: Mutex<Vec<Sender>>,
+    idle: Mutex<Vec<(Sender, Instant)>>,
 }
 
 impl std::fmt::Debug for Connections {
@@ -111,14 +114,14 @@ impl Connections {
     /// A connection that rests and was alive when it was last looked at.
     fn take(&self) -> Option<Sender> {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|sender| !sender.is_closed());
-        idle.pop()
+        idle.retain(|(sender, since)| !sender.is_closed() && since.elapsed() < REST);
+        idle.pop().map(|(sender, _)| sender)
     }
 
     fn keep(&self, sender: Sender) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         if idle.len() < MAX_IDLE && !sender.is_closed() {
-            idle.push(sender);
+            idle.push((sender, Instant::now()));
         }
     }
 
