@@ -2,6 +2,7 @@
 //! checked from outside.
 
 mod stage;
+mod tiny;
 
 use std::path::Path;
 use std::time::Instant;
@@ -9,7 +10,7 @@ use std::time::Instant;
 use anyhow::{Result, bail, ensure};
 use serde::Serialize;
 
-use types::Rate;
+use types::{Mode, Rate};
 
 use crate::fleet::{self, Fleet, Qemu, Shape, seconds};
 use crate::{proc, setup};
@@ -67,6 +68,15 @@ enum Scene {
 }
 
 impl Scene {
+    /// How memory must travel in it.
+    fn mode(self) -> Mode {
+        match self {
+            Scene::Fast | Scene::Slow => Mode::Direct,
+            Scene::Stream => Mode::Stream,
+            Scene::Opaque => Mode::Opaque,
+        }
+    }
+
     fn shape(self, qemu: &Qemu) -> Shape {
         let plain = Shape::plain(qemu);
         match self {
@@ -93,7 +103,7 @@ struct Scenario {
 }
 
 /// Every scenario.
-const SCENARIOS: &[Scenario] = &[];
+const SCENARIOS: &[Scenario] = &[tiny::THERE_AND_BACK, tiny::STREAM, tiny::OPAQUE];
 
 /// How a scenario went.
 #[derive(Debug, Serialize)]
@@ -176,7 +186,7 @@ fn play_all(godwit: &Path, args: &Args, chosen: &[&Scenario]) -> Result<Vec<Verd
                 Fleet::up(godwit, &scenario.scene.shape(&args.qemu))?
             }
         };
-        let mut stage = Stage::new(fleet, args.long, args.count);
+        let mut stage = Stage::new(fleet, scenario.scene.mode(), args.long, args.count);
         let result = (scenario.play)(&mut stage).and_then(|()| stage.clear());
         let (fleet, measured) = stage.strike();
         let reason = result.err().map(|e| format!("{e:#}"));
