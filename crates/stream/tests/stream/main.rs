@@ -4,5 +4,6 @@
 
 mod captures;
 mod common;
+mod encoding;
 mod properties;
 mod refusals;

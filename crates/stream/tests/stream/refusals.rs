@@ -30,6 +30,10 @@ impl Build {
         Self::default().raw(b"QEVM\0\0\0\x03\x07\0\0\0\x02pc")
     }
 
+    fn subsection(self, name: &str) -> Self {
+        self.raw(&[5]).name(format!("configuration/{name}").as_bytes()).raw(&[0, 0, 0, 1])
+    }
+
     fn section(self, kind: u8, id: u8, name: &[u8], version: u8) -> Self {
         self.raw(&[kind, 0, 0, 0, id]).name(name).raw(&[0, 0, 0, 0, 0, 0, 0, version])
     }
@@ -84,6 +88,26 @@ fn a_block_carries_over_from_one_part_to_the_next() {
 }
 
 #[test]
+fn subsections_of_the_configuration() {
+    let stream = Build::configured().subsection("target-page-bits").raw(&[0, 0, 0, 16]);
+    let stream = stream.subsection("uuid").raw(&[7; 16]);
+    let stream = stream.subsection("capabilities").raw(&[0; 4]);
+    let stream = stream.section(1, 2, b"ram", 4).list(&[(b"a", 0x20000)]).word(0x10).footer(2);
+    let stream = stream.part(3, 2).word(0x10008).name(b"a").raw(&[9; 0x10000]);
+    let (items, decoder) = decode(&stream.0).unwrap();
+    assert_eq!(decoder.page_size(), 0x10000);
+    assert_eq!(items.last(), Some(&Owned::Page(0, 0x10000, Some(vec![9; 0x10000]))));
+
+    let mapped = Build::configured().subsection("capabilities").raw(b"\0\0\0\x01\x0amapped-ram");
+    for (stream, expected) in [(mapped, "mapped-ram"), (Build::configured().subsection("x"), "x")] {
+        let (items, _) = decode(&stream.0).unwrap();
+        let [_, Owned::Opaque(why), Owned::Tail(rest)] = &items[..] else { panic!("{items:?}") };
+        assert!(why.contains(expected), "{why}");
+        assert_eq!(rest, &stream.0[8..]);
+    }
+}
+
+#[test]
 fn broken_skeletons() {
     let not_qemu = Build::default().raw(b"GET / HTTP/1.1\r\n").error();
     assert!(matches!(not_qemu, DecodeError::NotAStream { .. }));
@@ -91,6 +115,12 @@ fn broken_skeletons() {
     assert_eq!(version, DecodeError::NotAStream { magic: 0x5145_564d, version: 2 });
     let long = Build::default().raw(b"QEVM\0\0\0\x03\x07\xff\xff\xff\xff").error();
     assert!(matches!(long, DecodeError::Configuration(_)));
+    let many = (0..9).fold(Build::configured(), |b, _| b.subsection("uuid").raw(&[0; 16]));
+    assert!(matches!(many.error(), DecodeError::Configuration(_)));
+    for bits in [0, 11, 17, u32::MAX] {
+        let page = Build::configured().subsection("target-page-bits").raw(&bits.to_be_bytes());
+        assert!(matches!(page.error(), DecodeError::Configuration(_)), "{bits}");
+    }
     assert_eq!(Build::configured().raw(&[9]).error(), DecodeError::RecordType(9));
     assert_eq!(Build::configured().raw(&[0]).error(), DecodeError::EarlyEnd(0));
     let command = DecodeError::CommandLength { command: 2, length: 5 };
@@ -129,7 +159,9 @@ fn broken_lists_of_blocks() {
         assert!(matches!(error, DecodeError::Blocks(_)), "{expected}: {error}");
         assert!(error.to_string().contains(expected), "{expected}: {error}");
     }
-    for wrong in [Build::begun().word(0x10), Build::open().word(0x1004), Build::begun().word(2)] {
+    let second = Build::begun().list(&[(b"a", 0x1000)]).word(0x1004);
+    let late = Build::open().word(0x1004);
+    for wrong in [second, late, Build::begun().word(0x10), Build::begun().word(2)] {
         assert!(matches!(wrong.error(), DecodeError::RamRecord { .. }));
     }
 }
