@@ -83,6 +83,27 @@ pub(crate) fn pause(time: Duration) -> Result<()> {
 pub(crate) fn until<T>(
     what: &str,
     limit: Duration,
+    ask: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    until_every(Duration::from_millis(50), what, limit, ask)
+}
+
+/// Like [`until`], for what passes quickly.
+///
+/// # Errors
+/// As there.
+pub(crate) fn until_quickly<T>(
+    what: &str,
+    limit: Duration,
+    ask: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    until_every(Duration::from_millis(2), what, limit, ask)
+}
+
+fn until_every<T>(
+    step: Duration,
+    what: &str,
+    limit: Duration,
     mut ask: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
     let end = Instant::now() + limit;
@@ -93,7 +114,7 @@ pub(crate) fn until<T>(
         if Instant::now() >= end {
             bail!("{what}: not within {} s", limit.as_secs_f64());
         }
-        pause(Duration::from_millis(50))?;
+        pause(step)?;
     }
 }
 

@@ -12,32 +12,30 @@ use super::stage::Stage;
 use super::{Scenario, Scene};
 use crate::proc;
 
-/// There and back, in the fast lab.
-pub(super) const THERE_AND_BACK: Scenario = Scenario {
-    name: "tiny",
-    about: "the tiny guest goes there and back; pattern and disk are whole",
-    scene: Scene::Fast,
-    long: false,
-    play: there_and_back,
-};
-
-/// The same through QEMU's stream.
-pub(super) const STREAM: Scenario = Scenario {
-    name: "tiny-stream",
-    about: "the same in mode stream",
-    scene: Scene::Stream,
-    long: false,
-    play: there_and_back,
-};
-
-/// The same without looking into the stream.
-pub(super) const OPAQUE: Scenario = Scenario {
-    name: "tiny-opaque",
-    about: "the same in mode opaque",
-    scene: Scene::Opaque,
-    long: false,
-    play: there_and_back,
-};
+/// There and back, in every mode.
+pub(super) const ALL: &[Scenario] = &[
+    Scenario {
+        name: "tiny",
+        about: "the tiny guest goes there and back; pattern and disk are whole",
+        scene: Scene::Fast,
+        long: false,
+        play: there_and_back,
+    },
+    Scenario {
+        name: "tiny-stream",
+        about: "the same in mode stream",
+        scene: Scene::Stream,
+        long: false,
+        play: there_and_back,
+    },
+    Scenario {
+        name: "tiny-opaque",
+        about: "the same in mode opaque",
+        scene: Scene::Opaque,
+        long: false,
+        play: there_and_back,
+    },
+];
 
 /// Moves each way: many, because each takes about a second.
 const ROUNDS: u32 = 3;
@@ -64,13 +62,26 @@ fn there_and_back(stage: &mut Stage) -> Result<()> {
 /// # Errors
 /// It does not boot.
 pub(super) fn start(stage: &mut Stage, name: &str, options: &TinyOptions) -> Result<VmName> {
+    start_with(stage, name, options, Bytes::mib(64))
+}
+
+/// Like [`start`], with as much memory as is asked for.
+///
+/// # Errors
+/// As there.
+pub(super) fn start_with(
+    stage: &mut Stage,
+    name: &str,
+    options: &TinyOptions,
+    memory: Bytes,
+) -> Result<VmName> {
     let file = format!("{name}.raw");
     lab::images::tiny(&stage.shared().join(&file), options)?;
     let spec = VmSpec {
         name: name.parse()?,
         uuid: None,
         vcpus: 1,
-        memory: Bytes::mib(64),
+        memory,
         cpu_model: "qemu64".to_owned(),
         machine: "pc".to_owned(),
         boot: None,
