@@ -3,6 +3,7 @@
 mod check;
 mod e2e;
 mod fleet;
+mod guests;
 mod proc;
 mod setup;
 mod tidy;

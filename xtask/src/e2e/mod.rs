@@ -2,6 +2,7 @@
 //! checked from outside.
 
 mod faults;
+mod linux;
 mod stage;
 mod tiny;
 
@@ -104,7 +105,7 @@ struct Scenario {
 }
 
 /// Every scenario.
-const SCENARIOS: &[&[Scenario]] = &[tiny::ALL, faults::ALL];
+const SCENARIOS: &[&[Scenario]] = &[tiny::ALL, linux::ALL, faults::ALL];
 
 /// How a scenario went.
 #[derive(Debug, Serialize)]

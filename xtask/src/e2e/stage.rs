@@ -198,6 +198,39 @@ impl Stage {
         self.fleet.dir().join("shared")
     }
 
+    /// Where a VM's serial logs lie on any host, and their last lines.
+    pub(super) fn console(&self, vm: &VmName) -> String {
+        let logs = self.serial_logs(vm).unwrap_or_default();
+        logs.iter().fold(format!("the console of {vm}:\n"), |all, (_, text)| {
+            let lines: Vec<&str> = text.lines().collect();
+            all + &lines[lines.len().saturating_sub(15)..].join("\n") + "\n"
+        })
+    }
+
+    /// A VM's serial logs: host and text, for each host that has one.
+    ///
+    /// # Errors
+    /// A log cannot be read.
+    pub(super) fn serial_logs(&self, vm: &VmName) -> Result<Vec<(String, String)>> {
+        let id = self.view(vm)?.spec.uuid.context("no UUID")?.to_string();
+        let mut logs = Vec::new();
+        for (_, host) in self.fleet.plan().hosts() {
+            let mut folders = vec![self.host_dir(host.as_str())];
+            while let Some(folder) = folders.pop() {
+                for entry in std::fs::read_dir(&folder)?.flatten() {
+                    let path = entry.path();
+                    if entry.file_type()?.is_dir() {
+                        folders.push(path);
+                    } else if path.to_string_lossy().contains(&id) && path.ends_with("serial.log") {
+                        let text = std::fs::read(&path)?;
+                        logs.push((host.to_string(), String::from_utf8_lossy(&text).into_owned()));
+                    }
+                }
+            }
+        }
+        Ok(logs)
+    }
+
     /// The memory file of a VM on a host, as a path that can be opened from here.
     ///
     /// # Errors

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lab::images::TinyOptions;
-use types::{Bytes, DiskBus, DiskFormat, DiskSpec, SerialSpec, VmName, VmSpec};
+use lab::specs;
+use types::{Bytes, VmName};
 
 use super::stage::Stage;
 use super::{Scenario, Scene};
@@ -75,25 +76,8 @@ pub(super) fn start_with(
     options: &TinyOptions,
     memory: Bytes,
 ) -> Result<VmName> {
-    let file = format!("{name}.raw");
-    lab::images::tiny(&stage.shared().join(&file), options)?;
-    let spec = VmSpec {
-        name: name.parse()?,
-        uuid: None,
-        vcpus: 1,
-        memory,
-        cpu_model: "qemu64".to_owned(),
-        machine: "pc".to_owned(),
-        boot: None,
-        disks: vec![DiskSpec {
-            pool: "shared".parse()?,
-            file: file.parse()?,
-            format: DiskFormat::Raw,
-            bus: DiskBus::Ide,
-        }],
-        nics: Vec::new(),
-        serial: SerialSpec::Log,
-    };
+    lab::images::tiny(&stage.shared().join(specs::tiny_file(name)), options)?;
+    let spec = specs::tiny(name, memory)?;
     let vm = stage.start(&spec, "host-a")?;
     beats_after(stage, &vm, 2).context("the tiny guest does not boot")?;
     Ok(vm)
@@ -132,7 +116,7 @@ pub(super) fn whole(stage: &Stage, vm: &VmName) -> Result<()> {
         let mut memory = File::open(stage.memory_file(vm, &owner)?)?;
         let head = guest::tiny::check(&mut memory).context("the memory is not whole")?;
         ensure!(head.disk > 0, "the guest has written no block to its disk");
-        let mut disk = File::open(stage.shared().join(format!("{vm}.raw")))?;
+        let mut disk = File::open(stage.shared().join(specs::tiny_file(vm.as_str())))?;
         lab::images::check_tiny_disk(&mut disk, head.disk).context("the disk is not whole")?;
         Ok(())
     })
