@@ -25,13 +25,13 @@ pub enum ImageError {
         package: &'static str,
     },
     /// A program failed.
-    #[error("`{command}` failed: {why}; {remedy}")]
+    #[error("`{command}` failed: {why}{remedy}")]
     Command {
         /// The command line.
         command: String,
         /// What it said.
         why: String,
-        /// What may help.
+        /// What may help, as the rest of the sentence; empty where nothing is known.
         remedy: &'static str,
     },
     /// No kernel package is known.

@@ -18,7 +18,7 @@ pub(super) struct Packages {
 
 /// Kernels made for virtual machines: Debian's, then Ubuntu's.
 const KERNELS: &[&str] = &["linux-image-cloud-amd64", "linux-image-virtual"];
-const APT_HELP: &str = "check the network and run `apt-get update`, or give a kernel and an \
+const APT_HELP: &str = "; check the network and run `apt-get update`, or give a kernel and an \
                         initrd yourself (--kernel, --initrd)";
 
 /// Asks apt which packages there are.
@@ -81,25 +81,37 @@ pub(super) fn capture(
     dir: Option<&Path>,
 ) -> Result<Vec<u8>, ImageError> {
     let mut command = Command::new(program);
-    command.args(arguments).env("LC_ALL", "C").stdin(Stdio::null());
+    command.args(arguments);
     if let Some(dir) = dir {
         command.current_dir(dir);
     }
-    let failed = |why: String| ImageError::Command {
-        command: format!("{program} {}", arguments.join(" ")),
-        why,
-        remedy: APT_HELP,
+    run(command, program, package)
+}
+
+/// Runs a command, of `program` out of `package`, and returns what it wrote.
+pub(crate) fn run(
+    mut command: Command,
+    program: &'static str,
+    package: &'static str,
+) -> Result<Vec<u8>, ImageError> {
+    let failed = |command: &Command, why: String| {
+        let arguments = command.get_args().map(|a| a.to_string_lossy());
+        let words: Vec<_> = std::iter::once(program.into()).chain(arguments).collect();
+        let remedy = if package == "apt" { APT_HELP } else { "" };
+        ImageError::Command { command: words.join(" "), why, remedy }
     };
+    command.env("LC_ALL", "C").stdin(Stdio::null());
     let output = command.output().map_err(|e| match e.kind() {
         io::ErrorKind::NotFound => ImageError::Tool { program, package },
-        _ => failed(e.to_string()),
+        _ => failed(&command, e.to_string()),
     })?;
     if output.status.success() {
         return Ok(output.stdout);
     }
     let said = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<&str> = said.lines().filter(|l| l.starts_with("E:")).collect();
-    Err(failed(if lines.is_empty() { said.trim().to_owned() } else { lines.join(" ") }))
+    let why = if lines.is_empty() { said.trim().to_owned() } else { lines.join(" ") };
+    Err(failed(&command, why))
 }
 
 /// Makes an I/O error say what was done to which file.
