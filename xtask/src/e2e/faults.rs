@@ -97,7 +97,10 @@ fn play(stage: &mut Stage, phase: AttemptPhase, disturb: Disturb) -> Result<()> 
 
 /// Waits until the attempt is in `phase`, or further where it was too quick to
 /// be seen there; says where it is.
-fn reach(
+///
+/// # Errors
+/// It does not get there.
+pub(super) fn reach(
     stage: &Stage,
     vm: &VmName,
     phase: AttemptPhase,

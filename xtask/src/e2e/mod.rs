@@ -3,8 +3,10 @@
 
 mod faults;
 mod linux;
+mod live;
 mod stage;
 mod tiny;
+mod wire;
 
 use std::path::Path;
 use std::time::Instant;
@@ -105,7 +107,7 @@ struct Scenario {
 }
 
 /// Every scenario.
-const SCENARIOS: &[&[Scenario]] = &[tiny::ALL, linux::ALL, faults::ALL];
+const SCENARIOS: &[&[Scenario]] = &[tiny::ALL, live::ALL, wire::ALL, linux::ALL, faults::ALL];
 
 /// How a scenario went.
 #[derive(Debug, Serialize)]
