@@ -1,0 +1,120 @@
+//! The client against a scripted monitor and against QEMU itself.
+
+#![allow(clippy::unwrap_used)]
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use godwit_qmp::{Client, Event, Features, QmpError};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixListener;
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// A monitor that answers each command by `script` and lines it is told to say before.
+async fn scripted(script: fn(&str) -> Vec<Value>) -> (tempfile::TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("qmp");
+    let listener = UnixListener::bind(&path).unwrap();
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (reader, mut writer) = stream.into_split();
+        writer.write_all(b"{\"QMP\": {\"version\": {}, \"capabilities\": []}}\r\n").await.unwrap();
+        let mut lines = BufReader::new(reader).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            let command: Value = serde_json::from_str(&line).unwrap();
+            for mut said in script(command["execute"].as_str().unwrap()) {
+                if said.get("event").is_none() {
+                    said["id"] = command["id"].clone();
+                }
+                if said.get("close").is_some() {
+                    return;
+                }
+                writer.write_all(format!("{said}\r\n").as_bytes()).await.unwrap();
+            }
+        }
+    });
+    (dir, path)
+}
+
+#[tokio::test]
+async fn answers_errors_events_and_the_end() {
+    let (_dir, path) = scripted(|command| match command {
+        "query-status" => vec![
+            json!({ "event": "STOP" }),
+            json!({ "return": { "status": "a-state-of-tomorrow", "running": false } }),
+        ],
+        "cont" => vec![json!({ "error": { "class": "GenericError", "desc": "no lock" } })],
+        "quit" => vec![json!({ "close": true })],
+        "migrate_cancel" => vec![],
+        _ => vec![json!({ "return": {} })],
+    })
+    .await;
+    let (client, mut events) = Client::connect(&path, LIMIT).await.unwrap();
+    assert_eq!(client.status().await.unwrap().status, "a-state-of-tomorrow");
+    assert_eq!(events.next().await.unwrap().name(), "STOP");
+    match client.cont().await.unwrap_err() {
+        QmpError::Refused { description, .. } => assert_eq!(description, "no lock"),
+        other => panic!("{other}"),
+    }
+    let limit = Duration::from_millis(50);
+    let late = client.execute_within("migrate_cancel", Value::Null, limit).await.unwrap_err();
+    assert!(matches!(late, QmpError::Late { .. }), "{late}");
+    let (a, b) = tokio::join!(client.stop(), client.status());
+    a.unwrap();
+    b.unwrap();
+    assert!(client.quit().await.unwrap_err().is_disconnected());
+    assert!(client.status().await.unwrap_err().is_disconnected());
+    assert_eq!(events.next().await.unwrap().name(), "STOP");
+    assert_eq!(events.next().await, None);
+}
+
+#[tokio::test]
+async fn missed_events_leave_a_gap() {
+    let (_dir, path) = scripted(|command| match command {
+        "stop" => {
+            let mut said = vec![json!({ "event": "MIGRATION_PASS" }); 1000];
+            said.push(json!({ "return": {} }));
+            said
+        }
+        _ => vec![json!({ "return": {} })],
+    })
+    .await;
+    let (client, mut events) = Client::connect(&path, LIMIT).await.unwrap();
+    client.stop().await.unwrap();
+    match events.next().await.unwrap() {
+        Event::Gap(missed) => assert!(missed >= 700, "{missed}"),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(events.next().await.unwrap().name(), "MIGRATION_PASS");
+}
+
+#[tokio::test]
+async fn qemu_itself_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("qmp");
+    let binary =
+        std::env::var("GODWIT_TEST_QEMU").unwrap_or_else(|_| "qemu-system-x86_64".to_owned());
+    let mut qemu = tokio::process::Command::new(binary)
+        .args(["-nodefaults", "-machine", "none", "-display", "none", "-S", "-qmp"])
+        .arg(format!("unix:{},server=on,wait=off", path.display()))
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("qemu-system-x86_64 (Debian package qemu-system-x86)");
+    let (client, _events) = loop {
+        match Client::connect(&path, LIMIT).await {
+            Ok(connected) => break connected,
+            Err(QmpError::Connect { .. }) => tokio::time::sleep(Duration::from_millis(10)).await,
+            Err(other) => panic!("{other}"),
+        }
+    };
+    assert_eq!(client.status().await.unwrap().status, "prelaunch");
+    let features = Features::probe(&client).await.unwrap();
+    assert!(features.return_path && features.pause_before_switchover);
+    assert!(client.human("info status").await.unwrap().contains("prelaunch"));
+    assert!(client.execute("no-such-command", Value::Null).await.is_err());
+    let _ = client.quit().await;
+    assert!(qemu.wait().await.unwrap().success());
+}
