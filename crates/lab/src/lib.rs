@@ -26,6 +26,7 @@ mod state;
 mod status;
 mod supervise;
 mod up;
+pub mod witness;
 
 pub use down::down;
 pub use error::LabError;
