@@ -1,0 +1,60 @@
+//! Progress on standard error: one line rewritten on a terminal, else a line a
+//! second and at every change of phase.
+
+use std::io::{self, IsTerminal, Write};
+use std::time::Duration;
+
+use api::body::AttemptView;
+
+use super::progress::Shown;
+use crate::output::{Output, tell};
+
+/// Between two lines where they are not rewritten.
+const PACE: Duration = Duration::from_secs(1);
+
+#[derive(Debug)]
+pub(crate) struct Display {
+    shown: Shown,
+    quiet: bool,
+    terminal: bool,
+    /// A line on the terminal that still wants its end.
+    open: bool,
+    last: Option<Duration>,
+}
+
+impl Display {
+    pub(crate) fn new(output: &Output) -> Self {
+        Self {
+            shown: Shown::default(),
+            quiet: output.is_quiet(),
+            terminal: io::stderr().is_terminal(),
+            open: false,
+            last: None,
+        }
+    }
+
+    /// Shows what was seen `elapsed` after the start.
+    pub(crate) fn show(&mut self, view: &AttemptView, elapsed: Duration) {
+        if self.quiet {
+            return;
+        }
+        let before = self.shown.phase();
+        let line = self.shown.line(view, elapsed);
+        if self.terminal {
+            self.open = true;
+            let mut stderr = io::stderr().lock();
+            // Nobody is left to be told when this fails.
+            let _ = write!(stderr, "\r\x1b[K{line}").and_then(|()| stderr.flush());
+        } else if before != self.shown.phase() || self.last.is_none_or(|at| elapsed >= at + PACE) {
+            self.last = Some(elapsed);
+            tell(&line);
+        }
+    }
+
+    /// Ends the line that is being rewritten.
+    pub(crate) fn end(&mut self) {
+        if std::mem::take(&mut self.open) {
+            tell("");
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! `godwit vm`: virtual machines.
+
+mod create;
+mod show;
+mod wait;
+
+use std::path::PathBuf;
+
+use api::Client;
+use api::body::{StartRequest, VmView};
+use clap::Subcommand;
+use serde_json::json;
+use types::{HostId, RunState, VmName};
+
+use crate::connect::Connect;
+use crate::failure::Failure;
+use crate::output::Output;
+pub(crate) use wait::passes;
+use wait::{Goal, Wait};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make a VM from a TOML file; it is stopped at first.
+    #[command(after_help = "Examples:\n  godwit vm create -f web01.toml\n  godwit vm create -f -")]
+    Create {
+        /// The VM's spec; `-` is standard input.
+        #[arg(short, long)]
+        file: PathBuf,
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// List the VMs.
+    #[command(after_help = "Example:\n  godwit vm ls -o json")]
+    Ls {
+        #[command(flatten)]
+        connect: Connect,
+    },
+    /// Show a VM.
+    #[command(after_help = "Example:\n  godwit vm show web01")]
+    Show(One),
+    /// Start a stopped VM.
+    #[command(
+        after_help = "Examples:\n  godwit vm start web01\n  godwit vm start web01 --on host-b"
+    )]
+    Start {
+        /// Where; chosen by room when absent.
+        #[arg(long, value_name = "HOST")]
+        on: Option<HostId>,
+        #[command(flatten)]
+        act: Act,
+    },
+    /// Stop a VM at once, as if its power were cut.
+    #[command(after_help = "Example:\n  godwit vm stop web01")]
+    Stop(Act),
+    /// Halt a VM's processors.
+    #[command(after_help = "Example:\n  godwit vm pause web01")]
+    Pause(Act),
+    /// Let a paused VM go on.
+    #[command(after_help = "Example:\n  godwit vm resume web01")]
+    Resume(Act),
+    /// Forget a stopped VM; its disks stay.
+    #[command(after_help = "Example:\n  godwit vm rm web01")]
+    Rm(One),
+}
+
+/// A VM that is asked for.
+#[derive(Debug, clap::Args)]
+pub(crate) struct One {
+    /// The VM, by name or UUID.
+    vm: VmName,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// A VM whose state is to change.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Act {
+    #[command(flatten)]
+    one: One,
+    #[command(flatten)]
+    wait: Wait,
+}
+
+pub(crate) async fn run(command: Command, output: &Output) -> Result<(), Failure> {
+    match command {
+        Command::Create { file, connect } => create::run(&file, connect, output).await,
+        Command::Ls { connect } => {
+            let vms = connect.client()?.vms().await?;
+            output.result(&vms, |vms| show::list(vms))
+        }
+        Command::Show(One { vm, connect }) => {
+            let view = connect.client()?.vm(&vm).await?;
+            output.result(&view, show::one)
+        }
+        Command::Start { on, act } => {
+            let request = StartRequest { on };
+            let ask = async |client: &Client, vm: &VmName| client.start(vm, &request).await;
+            change(act, RunState::Running, ask, output).await
+        }
+        Command::Stop(act) => {
+            change(act, RunState::Stopped, async |client, vm| client.stop(vm).await, output).await
+        }
+        Command::Pause(act) => {
+            change(act, RunState::Paused, async |client, vm| client.pause(vm).await, output).await
+        }
+        Command::Resume(act) => {
+            change(act, RunState::Running, async |client, vm| client.resume(vm).await, output).await
+        }
+        Command::Rm(One { vm, connect }) => {
+            connect.client()?.delete_vm(&vm).await?;
+            output.result(&json!({ "vm": vm, "removed": true }), |_| format!("{vm} is removed\n"))
+        }
+    }
+}
+
+/// Asks for a change and waits until it is there.
+async fn change(
+    act: Act,
+    state: RunState,
+    ask: impl AsyncFnOnce(&Client, &VmName) -> Result<VmView, api::ClientError>,
+    output: &Output,
+) -> Result<(), Failure> {
+    let Act { one: One { vm, connect }, wait } = act;
+    let client = connect.client()?;
+    // An error that is shown already is an older one's.
+    let before = client.vm(&vm).await?.error;
+    let mut view = ask(&client, &vm).await?;
+    if wait.wanted() {
+        view = wait.until(&client, &vm, Goal { state, before }, output).await?;
+        return output.result(&view, show::sentence);
+    }
+    output.result(&view, |view| format!("{} is asked to be {state}\n", view.spec.name))
+}

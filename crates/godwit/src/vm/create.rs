@@ -1,0 +1,46 @@
+//! `godwit vm create`.
+
+use std::path::Path;
+
+use types::VmSpec;
+
+use crate::connect::Connect;
+use crate::failure::{Failure, USAGE};
+use crate::files;
+use crate::output::Output;
+
+pub(crate) async fn run(file: &Path, connect: Connect, output: &Output) -> Result<(), Failure> {
+    let spec = read(file)?;
+    let view = connect.client()?.create_vm(&spec).await?;
+    output.result(&view, |view| {
+        let name = &view.spec.name;
+        format!("{name} is made; `godwit vm start {name}` starts it\n")
+    })
+}
+
+fn read(file: &Path) -> Result<VmSpec, Failure> {
+    let (spec, text): (VmSpec, _) = files::toml(file)?;
+    spec.check().map_err(|error| {
+        let line = files::line_of(&text, &error.field);
+        let line = line.map(|line| format!(" line {line}:")).unwrap_or_default();
+        Failure::new(USAGE, format!("{}:{line} {error}", file.display()))
+    })?;
+    Ok(spec)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_types_cannot_see_is_told_with_its_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("vm.toml");
+        std::fs::write(&file, "name = \"a\"\nvcpus = 0\nmemory = \"2MiB\"\n").unwrap();
+        let failure = read(&file).unwrap_err();
+        assert!(failure.message.ends_with("vm.toml: line 2: vcpus: must be 1 to 255"));
+        assert_eq!(failure.exit, USAGE);
+        std::fs::write(&file, "name = \"a\"\nmemory = \"2MiB\"\n").unwrap();
+        assert_eq!(read(&file).unwrap().vcpus, 1);
+    }
+}
