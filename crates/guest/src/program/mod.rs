@@ -109,7 +109,7 @@ fn status(guest: &Guest) -> String {
 /// Writes one line to the console, in one piece.
 pub(crate) fn say(line: &str) {
     // A console that is gone cannot be told so.
-    let _ = std::io::stdout().lock().write_all(format!("{line}\r\n").as_bytes());
+    let _ = std::io::stdout().lock().write_all(format!("{line}\n").as_bytes());
     let _ = std::io::stdout().flush();
 }
 
