@@ -1,6 +1,7 @@
 //! The project's tasks: `cargo xtask demo`, `test`, `tidy`, `e2e`, `bench`.
 
 mod check;
+mod demo;
 mod e2e;
 mod fleet;
 mod guests;
@@ -24,6 +25,8 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Task {
+    /// Watch a running Linux machine move between two hosts and back.
+    Demo(demo::Args),
     /// Check the rules of the house: who uses whom, sizes, forbidden words.
     Tidy,
     /// Everything that has to hold: formatting, lints, tidy, tests, migrations of real VMs.
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<()> {
     proc::catch_interrupts()?;
     match task {
+        Task::Demo(args) => demo::run(&repository(), &args),
         Task::Tidy => tidy::run(&repository()),
         Task::Test { quick } => check::run(&repository(), quick),
         Task::E2e(args) => e2e::run(&repository(), &args),

@@ -150,7 +150,6 @@ pub(crate) struct Running {
     begun: Instant,
     stdout: Option<Collected>,
     stderr: Option<Collected>,
-    cleaning: bool,
 }
 
 impl Running {
@@ -173,19 +172,7 @@ impl Running {
         let mut child = command.spawn().with_context(|| format!("cannot start {name}"))?;
         let stdout = child.stdout.take().map(Collected::from);
         let stderr = child.stderr.take().map(Collected::from);
-        Ok(Self { child, name, begun: Instant::now(), stdout, stderr, cleaning: false })
-    }
-
-    /// Its process id.
-    pub(crate) fn pid(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// From now on an interrupt does not end it: it is cleaning up.
-    #[must_use]
-    pub(crate) fn cleaning(mut self) -> Self {
-        self.cleaning = true;
-        self
+        Ok(Self { child, name, begun: Instant::now(), stdout, stderr })
     }
 
     /// True while it runs.
@@ -206,7 +193,7 @@ impl Running {
                 break status;
             }
             let late = self.begun.elapsed() > limit;
-            let interrupted = if self.cleaning { Ok(()) } else { alive() };
+            let interrupted = alive();
             if late || interrupted.is_err() {
                 self.end();
                 let stderr = self.stderr.take().map(Collected::text).unwrap_or_default();

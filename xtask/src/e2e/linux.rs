@@ -12,7 +12,7 @@ use types::{Bytes, DiskFormat, RunState, VmName};
 
 use super::stage::Stage;
 use super::{Scenario, Scene};
-use crate::guests::{self, Linux, ask, number};
+use crate::guests::{self, Linux};
 use crate::proc;
 
 /// Longest a guest may take to check its own memory.
@@ -66,12 +66,21 @@ impl Guest {
         Ok(Self { vm, ip })
     }
 
-    /// One number of what the guest says of itself.
+    /// What the guest says of itself under `key`.
     ///
     /// # Errors
-    /// It does not answer.
+    /// It does not answer, or not that.
+    pub(super) fn says(&self, key: &str) -> Result<String> {
+        let mut status = guests::control(self.ip, ANSWER)?.status().context("status")?;
+        status.remove(key).with_context(|| format!("the guest's status has no {key}"))
+    }
+
+    /// A number that the guest says.
+    ///
+    /// # Errors
+    /// As for [`Self::says`].
     pub(super) fn status(&self, key: &str) -> Result<u64> {
-        number(&ask(self.ip, "status", ANSWER)?, key)
+        Ok(self.says(key)?.parse()?)
     }
 
     /// The guest checks all its memory.
@@ -79,8 +88,8 @@ impl Guest {
     /// # Errors
     /// What it finds.
     fn verify(&self) -> Result<()> {
-        let answer = ask(self.ip, "verify", CHECK).context("memory")?;
-        ensure!(!answer.is_empty(), "an empty answer to verify");
+        let pages = guests::control(self.ip, CHECK)?.verify().context("the guest's memory")?;
+        ensure!(pages > 0, "the guest has checked no page");
         Ok(())
     }
 }
@@ -91,7 +100,7 @@ fn there_and_back(
     guest: &Guest,
     check: impl Fn(&Guest) -> Result<()>,
 ) -> Result<()> {
-    let boot = boot(guest)?;
+    let boot = guest.says("boot")?;
     let (mut total, mut blackout, mut rounds) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..stage.rounds() {
         for to in ["host-b", "host-a"] {
@@ -102,18 +111,11 @@ fn there_and_back(
             check(guest).with_context(|| format!("after the move to {to}"))?;
         }
     }
-    ensure!(self::boot(guest)? == boot, "the guest has booted again");
+    ensure!(guest.says("boot")? == boot, "the guest has booted again");
     stage.measure("total_seconds", total);
     stage.measure("blackout_seconds", blackout);
     stage.measure("rounds", rounds);
     Ok(())
-}
-
-/// What differs from boot to boot.
-fn boot(guest: &Guest) -> Result<String> {
-    let status = ask(guest.ip, "status", ANSWER)?;
-    let boot = status.split_whitespace().find(|w| w.starts_with("boot="));
-    Ok(boot.context("no boot in the status")?.to_owned())
 }
 
 fn fill(stage: &mut Stage) -> Result<()> {
@@ -179,7 +181,7 @@ fn disk(stage: &mut Stage) -> Result<()> {
             Ok((guest.status("disk")? > before + 20).then_some(()))
         })
     })?;
-    let acknowledged = number(&ask(guest.ip, "disk", ANSWER)?, "acknowledged")?;
+    let acknowledged = guests::control(guest.ip, ANSWER)?.acknowledged()?;
     stage.fleet.ask(async |c| c.stop(&guest.vm).await)?;
     stage.wait(&guest.vm, RunState::Stopped)?;
     let raw = stage.shared().join("disk.check.raw");
@@ -190,7 +192,7 @@ fn disk(stage: &mut Stage) -> Result<()> {
     proc::output(&mut convert, minute)?;
     let mut disk = File::open(&raw)?;
     let ring = Ring::linux(disk.metadata()?.len()).context("the disk is too small")?;
-    let head = chain::check(&mut disk, &ring, u32::try_from(acknowledged)?)?;
+    let head = chain::check(&mut disk, &ring, acknowledged)?;
     std::fs::remove_file(&raw)?;
     stage.measure("blocks", head.counter);
     Ok(())

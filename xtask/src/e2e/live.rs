@@ -1,9 +1,11 @@
 //! What somebody who watches a VM must see of a move: nothing but a pause.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use guest::CONTROL_PORT;
 use lab::images::TinyOptions;
+use lab::witness::{BeatWitness, StreamWitness, first_answer};
 use types::{AttemptPhase, Bytes, RunState, VmName};
 
 use super::linux::Guest;
@@ -16,8 +18,18 @@ use crate::proc;
 /// A guest must answer this soon after the switchover.
 const REACHABLE: Duration = Duration::from_secs(1);
 
+/// Longest a guest may be silent otherwise.
+const ANSWER: Duration = Duration::from_secs(10);
+
 /// What is seen from outside.
 pub(super) const ALL: &[Scenario] = &[
+    Scenario {
+        name: "console",
+        about: "console log, heartbeat and TCP stream go on across moves",
+        scene: Scene::Fast,
+        long: false,
+        play: console,
+    },
     Scenario {
         name: "quiet",
         about: "a guest that never sends is reachable within 1 s of the switchover",
@@ -41,6 +53,56 @@ pub(super) const ALL: &[Scenario] = &[
     },
 ];
 
+fn console(stage: &mut Stage) -> Result<()> {
+    let plan = stage.fleet.plan();
+    let beats = BeatWitness::listen((plan.outside(), guest::BEAT_PORT).into())?;
+    let linux = Linux {
+        name: "console",
+        number: 20,
+        memory: Bytes::mib(256),
+        vcpus: 1,
+        roles: "serve,beat",
+        disks: Vec::new(),
+    };
+    let guest = Guest::start(stage, &linux)?;
+    let ip = guest.ip.into();
+    let stream = StreamWitness::connect((guest.ip, guest::SERVE_PORT).into(), ANSWER)?;
+    ensure!(beats.wait_for(ip, 10, ANSWER), "no heartbeat");
+    let mut gaps = Vec::new();
+    for _ in 0..stage.rounds() {
+        for to in ["host-b", "host-a"] {
+            beats.forget_gaps(ip);
+            let tick = last_tick(&stage.console_text(&guest.vm)?)?;
+            stage.hop(&guest.vm, to)?;
+            ensure!(beats.wait_for(ip, 20, ANSWER), "no heartbeat after the move to {to}");
+            ensure!(stream.wait_for(4096, ANSWER), "the TCP stream stands still on {to}");
+            let heard = beats.report(ip);
+            ensure!(
+                heard.regressions == 0 && heard.reboots == 0,
+                "the guest went back in time: {heard:?}"
+            );
+            gaps.push(heard.longest_gap.as_secs_f64());
+            proc::until("the console log goes on", ANSWER, || {
+                let now = last_tick(&stage.console_text(&guest.vm)?).unwrap_or_default();
+                Ok((now > tick).then_some(()))
+            })?;
+        }
+    }
+    let report = stream.finish();
+    ensure!(report.flawless(), "the TCP stream was harmed: {report:?}");
+    stage.measure("gap_seconds", gaps);
+    stage.measure("missing_beats", beats.report(ip).missing);
+    Ok(())
+}
+
+/// The number of the last line that the guest's clock wrote.
+fn last_tick(log: &str) -> Result<u64> {
+    log.lines()
+        .rev()
+        .find_map(|l| l.split_once("guest tick ")?.1.split(' ').next()?.parse().ok())
+        .context("no tick on the console")
+}
+
 fn quiet(stage: &mut Stage) -> Result<()> {
     let linux = Linux {
         name: "quiet",
@@ -55,15 +117,14 @@ fn quiet(stage: &mut Stage) -> Result<()> {
     for _ in 0..stage.rounds() {
         for to in ["host-b", "host-a"] {
             // One answer, so that the switch has learnt where the guest is now.
-            guests::ask(guest.ip, "echo here", REACHABLE)?;
+            guests::control(guest.ip, REACHABLE)?.ask("echo here")?;
             let mut migration = stage.fleet.begin(&Order::to(guest.vm.as_str(), to))?;
             faults::reach(stage, &guest.vm, AttemptPhase::Activating, &mut migration)?;
-            let switched = Instant::now();
-            proc::until_quickly("an answer of the quiet guest", REACHABLE, || {
-                Ok(guests::ask(guest.ip, "echo there", Duration::from_millis(100)).ok())
-            })
-            .with_context(|| format!("after the switchover to {to}"))?;
-            waits.push(switched.elapsed().as_secs_f64());
+            let answered = first_answer((guest.ip, CONTROL_PORT).into(), REACHABLE);
+            let answered = answered.with_context(|| {
+                format!("the quiet guest does not answer within 1 s of the switchover to {to}")
+            })?;
+            waits.push(answered.as_secs_f64());
             migration.end()?.completed()?;
         }
     }

@@ -207,6 +207,19 @@ impl Stage {
         })
     }
 
+    /// What the console of a VM has written on the host that owns it.
+    ///
+    /// # Errors
+    /// There is no log.
+    pub(super) fn console_text(&self, vm: &VmName) -> Result<String> {
+        let owner = self.owner(vm)?;
+        let mut logs = self.serial_logs(vm)?.into_iter();
+        let (_, text) = logs
+            .find(|(host, _)| *host == owner)
+            .with_context(|| format!("no serial log of {vm} on {owner}"))?;
+        Ok(text)
+    }
+
     /// A VM's serial logs: host and text, for each host that has one.
     ///
     /// # Errors
