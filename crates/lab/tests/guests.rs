@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
@@ -211,6 +211,72 @@ fn the_linux_guest_boots_serves_beats_and_can_be_checked() {
     let ring = Ring::linux(4 << 20).unwrap();
     let newest = chain::check(&mut File::open(&disk).unwrap(), &ring, acknowledged).unwrap();
     assert!(newest.counter >= acknowledged && acknowledged > 0);
+}
+
+/// Frames of an Ethernet as datagrams: one end is a network card of QEMU.
+struct Wire {
+    socket: UdpSocket,
+    option: String,
+}
+
+impl Wire {
+    fn new() -> Self {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let ours = socket.local_addr().unwrap();
+        // A port that is free now; QEMU takes it in a moment.
+        let theirs = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        socket.connect(theirs).unwrap();
+        Self { socket, option: format!("socket,id=n,udp={ours},localaddr={theirs}") }
+    }
+
+    /// The next frame, or none within `limit`.
+    fn frame(&self, limit: Duration) -> Option<Vec<u8>> {
+        self.socket.set_read_timeout(Some(limit)).unwrap();
+        let mut frame = vec![0; 2048];
+        let length = self.socket.recv(&mut frame).ok()?;
+        frame.truncate(length);
+        Some(frame)
+    }
+}
+
+/// Who has 10.77.1.6? Asks 10.77.0.1.
+fn arp_request() -> Vec<u8> {
+    let (me, everybody) = ([2, 0, 0, 0, 0, 1], [0xff; 6]);
+    let head = [0x08, 0x06, 0, 1, 8, 0, 6, 4, 0, 1];
+    let mut frame = [everybody.as_slice(), &me, &head].concat();
+    frame.extend_from_slice(&me);
+    frame.extend_from_slice(&[10, 77, 0, 1, 0, 0, 0, 0, 0, 0, 10, 77, 1, 6]);
+    frame.resize(60, 0);
+    frame
+}
+
+#[test]
+fn a_quiet_linux_guest_answers_and_never_speaks() {
+    let linux = images::linux(&images::default_cache(), &LinuxOptions::default()).unwrap();
+    let (kernel, initrd) = (linux.kernel.to_string_lossy(), linux.initrd.to_string_lossy());
+    let wire = Wire::new();
+    let mut machine = Machine::start(&[
+        "-m",
+        "128",
+        "-kernel",
+        &kernel,
+        "-initrd",
+        &initrd,
+        "-append",
+        "console=ttyS0 quiet ipv6.disable=1 godwit.ip=10.77.1.6/16 godwit.roles=quiet,serve",
+        "-netdev",
+        &wire.option,
+        "-device",
+        "virtio-net-pci,netdev=n",
+    ]);
+    machine.line("guest tick 2");
+    assert_eq!(wire.frame(Duration::from_millis(1)), None);
+    wire.socket.send(&arp_request()).unwrap();
+    let answer = wire.frame(LIMIT).unwrap();
+    assert_eq!(answer[12..14], [0x08, 0x06]);
+    assert_eq!(answer[28..32], [10, 77, 1, 6]);
+    machine.line("guest tick");
+    assert_eq!(wire.frame(Duration::from_millis(1)), None);
 }
 
 #[test]
