@@ -1,9 +1,11 @@
 //! What can be typed.
 
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
 
 use crate::output::Format;
-use crate::{attempt, audit, ca, cancel, host, migrate, vm};
+use crate::{attempt, audit, ca, cancel, host, lab, migrate, vm};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong use, 4 refused (nothing was done), 5 timed out or \
@@ -46,6 +48,23 @@ pub(crate) enum Command {
     /// Certificates of the fleet.
     #[command(subcommand)]
     Ca(ca::Command),
+    /// A fleet on this machine, to try things out.
+    #[command(subcommand)]
+    Lab(lab::Command),
+    /// Keeps a host of a lab.
+    #[command(hide = true)]
+    LabHost(Config),
+    /// Stands between a lab's carriers.
+    #[command(hide = true)]
+    LabProxy(Config),
+}
+
+/// A program's configuration.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Config {
+    /// Its file.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod connect;
 mod failure;
 mod files;
 mod host;
+mod lab;
 mod log;
 mod migrate;
 mod output;
@@ -20,7 +21,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::cli::{Cli, Command};
+use crate::cli::{Cli, Command, Config};
 use crate::failure::Failure;
 use crate::output::Output;
 
@@ -38,21 +39,17 @@ fn main() -> ExitCode {
 
 fn run(command: Command, output: &Output) -> Result<(), Failure> {
     match command {
+        Command::Host(command) => wait(host::run(command, output)),
+        Command::Vm(command) => wait(vm::run(command, output)),
+        Command::Migrate(args) => wait(migrate::run(args, output)),
+        Command::Cancel(args) => wait(cancel::run(args, output)),
+        Command::Attempt(command) => wait(attempt::run(command, output)),
+        Command::Audit(command) => wait(audit::run(command, output)),
         Command::Ca(command) => ca::run(command, output),
-        user => wait(ask(user, output)),
-    }
-}
-
-/// The commands that ask the controller.
-async fn ask(command: Command, output: &Output) -> Result<(), Failure> {
-    match command {
-        Command::Host(command) => host::run(command, output).await,
-        Command::Vm(command) => vm::run(command, output).await,
-        Command::Migrate(args) => migrate::run(args, output).await,
-        Command::Cancel(args) => cancel::run(args, output).await,
-        Command::Attempt(command) => attempt::run(command, output).await,
-        Command::Audit(command) => audit::run(command, output).await,
-        Command::Ca(_) => Ok(()),
+        Command::Lab(command) => lab::run(command, output),
+        // Namespaces are entered before a thread is started.
+        Command::LabHost(Config { config }) => Ok(::lab::host_main(&config)?),
+        Command::LabProxy(Config { config }) => Ok(::lab::proxy_main(&config)?),
     }
 }
 

@@ -1,0 +1,84 @@
+//! `godwit lab up`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ::lab::UpOptions;
+use clap::ValueEnum;
+use types::{Bytes, Rate};
+
+use super::Place;
+use crate::failure::Failure;
+use crate::output::Output;
+use crate::span;
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    place: Place,
+    /// Number of hosts.
+    #[arg(long, default_value_t = 2)]
+    hosts: usize,
+    /// Rate of each host's link in each direction, such as 1gbit [default: unlimited].
+    #[arg(long, value_name = "RATE")]
+    link: Option<Rate>,
+    /// QEMU [default: qemu-system-x86_64 on the path].
+    #[arg(long, value_name = "PATH")]
+    qemu: Option<PathBuf>,
+    /// A directory where QEMU finds its firmware; may be repeated.
+    #[arg(long, value_name = "DIR")]
+    qemu_data: Vec<PathBuf>,
+    /// How guests are executed [default: kvm where it works, else tcg].
+    #[arg(long, value_enum)]
+    accel: Option<Accel>,
+    /// How memory travels [default: direct].
+    #[arg(long, value_enum)]
+    data_plane: Option<DataPlane>,
+    /// Guest memory of each host [default: 4GiB].
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<Bytes>,
+    /// Second octet of the lab's network, 10.N.0.0/16.
+    #[arg(long, value_name = "N", default_value_t = ::lab::DEFAULT_NET)]
+    net: u8,
+    /// No proxy before the carriers; faults cannot be made then.
+    #[arg(long)]
+    no_proxy: bool,
+    /// How long to wait until everything works.
+    #[arg(long, value_parser = span::parse, default_value = "30s", value_name = "SPAN")]
+    timeout: Duration,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Accel {
+    Kvm,
+    Tcg,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum DataPlane {
+    Direct,
+    Stream,
+    Opaque,
+}
+
+pub(super) fn run(args: Args, output: &Output) -> Result<(), Failure> {
+    let mut options = UpOptions::new(args.place.dir());
+    options.net = args.net;
+    options.hosts = args.hosts;
+    options.link = args.link;
+    options.qemu = args.qemu;
+    options.qemu_data = args.qemu_data;
+    options.accel = args.accel.map(name);
+    options.data_plane = args.data_plane.map(name);
+    options.memory = args.memory.unwrap_or(options.memory);
+    options.proxy = !args.no_proxy;
+    options.wait = Some(args.timeout);
+    ::lab::up(&options)?;
+    output.message("the lab is up; use it with: eval \"$(godwit lab env)\"");
+    let status = ::lab::status(&options.dir)?;
+    output.result(&status, ToString::to_string)
+}
+
+fn name(value: impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
