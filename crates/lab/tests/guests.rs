@@ -1,5 +1,6 @@
 //! Both guests in a real QEMU: they boot, do what they are told, and what they
 //! leave can be checked from outside.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
