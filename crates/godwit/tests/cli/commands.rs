@@ -1,0 +1,113 @@
+//! The other commands, as they are typed.
+
+use std::process::Stdio;
+
+use crate::fake::{Ended, Fake, Script};
+use api::body::{HistoryEvent, VmView};
+use tokio::io::AsyncWriteExt;
+use types::{Epoch, Incarnation, Ownership, RunState};
+
+fn vm(state: Option<RunState>, desired: RunState, error: Option<&str>) -> VmView {
+    VmView {
+        spec: toml::from_str("name = \"web01\"\nmemory = \"2GiB\"").unwrap(),
+        ownership: Some(Ownership {
+            owner: "host-a".parse().unwrap(),
+            epoch: Epoch(1),
+            incarnation: Incarnation(1),
+            attempt: None,
+            settled: true,
+        }),
+        desired,
+        state,
+        error: error.map(str::to_owned),
+    }
+}
+
+#[tokio::test]
+async fn start_waits_until_the_vm_runs() {
+    use RunState::{Running, Stopped};
+    let views = [
+        vm(Some(Stopped), Stopped, Some("an old story")),
+        vm(Some(Stopped), Running, Some("an old story")),
+        vm(Some(Stopped), Running, None),
+        vm(Some(Running), Running, None),
+    ];
+    let fake = Fake::start(Script { vms: views.into(), ..Script::default() }).await;
+    let started = fake.run("vm start web01").await;
+    assert_eq!((started.exit, started.stdout.as_str()), (0, "web01 is running on host-a\n"));
+
+    let views = [
+        vm(None, Stopped, None),
+        vm(None, Running, None),
+        vm(Some(Stopped), Running, Some("no kernel")),
+    ];
+    fake.script().vms = views.into();
+    let failed = fake.run("vm start web01").await;
+    assert_eq!((failed.exit, failed.stderr.as_str()), (1, "error: web01: no kernel\n"));
+
+    fake.script().vms = [vm(Some(Stopped), Running, None)].into();
+    let asked = fake.run("vm start web01 --no-wait").await;
+    assert_eq!((asked.exit, asked.stdout.as_str()), (0, "web01 is asked to be running\n"));
+    let late = fake.run("vm start web01 --timeout 200ms").await;
+    assert_eq!(late.exit, 5);
+}
+
+#[tokio::test]
+async fn wrong_specs_are_told_where_they_are_wrong() {
+    let fake = Fake::start(Script::default()).await;
+    let create = async |text: &str| {
+        let mut child = fake.command("vm create -f -").stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        stdin.write_all(text.as_bytes()).await.unwrap();
+        drop(stdin);
+        Ended::of(child.wait_with_output().await.unwrap())
+    };
+    let wrong = create("name = \"a\"\nmemroy = \"2MiB\"\n").await;
+    assert_eq!(wrong.exit, 2);
+    assert!(wrong.stderr.contains("line 2") && wrong.stderr.contains("memroy"), "{wrong:?}");
+    let wrong = create("name = \"a\"\nmemory = \"3MiB\"\n").await;
+    assert_eq!(
+        (wrong.exit, wrong.stderr.as_str()),
+        (2, "error: -: line 2: memory: must be a multiple of 2 MiB, and at least that\n")
+    );
+}
+
+#[tokio::test]
+async fn history_is_read_to_its_end() {
+    let event = |seq: u64| HistoryEvent {
+        seq,
+        time: "2030-01-01T00:00:00Z".to_owned(),
+        vm: Some("web01".parse().unwrap()),
+        attempt: None,
+        actor: "host-a".to_owned(),
+        event: "started".to_owned(),
+        detail: Some("\u{1b}[31mred".to_owned()),
+    };
+    let history: Vec<_> = (1..=5).map(event).collect();
+    let fake = Fake::start(Script { history: history.clone(), ..Script::default() }).await;
+    let read = async |line: &str| {
+        let ended = fake.run(line).await;
+        assert_eq!(ended.exit, 0, "{ended:?}");
+        serde_json::from_str::<Vec<HistoryEvent>>(&ended.stdout).unwrap()
+    };
+    assert_eq!(read("audit history -o json").await, history);
+    assert_eq!(read("audit history --after 2 -o json").await, history[2..]);
+    assert_eq!(read("audit history --limit 3 --vm web01 -o json").await, history[..3]);
+    let table = fake.run("audit history --limit 1").await.stdout;
+    assert!(table.ends_with("web01  -        host-a  started  ?[31mred\n"), "{table}");
+}
+
+#[tokio::test]
+async fn what_is_missing_is_named() {
+    let fake = Fake::start(Script::default()).await;
+    let mut command = fake.command("host ls");
+    command.env_remove("GODWIT_CONTROLLER");
+    let ended = Ended::of(command.output().await.unwrap());
+    assert_eq!(ended.exit, 2);
+    assert!(ended.stderr.contains("help: set GODWIT_CONTROLLER"), "{}", ended.stderr);
+    let ended = fake.run("host ls --cert /no/such.pem").await;
+    assert_eq!(ended.exit, 2);
+    assert!(ended.stderr.starts_with("error: /no/such.pem: "), "{}", ended.stderr);
+    assert_eq!(fake.run("vm start ../etc").await.exit, 2);
+    assert_eq!(fake.run("fly").await.exit, 2);
+}

@@ -1,0 +1,6 @@
+//! The `godwit` binary against a controller that says what a test wants.
+#![allow(clippy::unwrap_used)] // everything here is a test's
+
+mod commands;
+mod fake;
+mod migrate;
