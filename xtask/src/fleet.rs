@@ -132,6 +132,11 @@ impl Fleet {
         self.plan
     }
 
+    /// Drives a future to its end.
+    pub(crate) fn block_on<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+
     /// Asks the controller.
     ///
     /// # Errors

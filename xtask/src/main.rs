@@ -1,5 +1,6 @@
 //! The project's tasks: `cargo xtask demo`, `test`, `tidy`, `e2e`, `bench`.
 
+mod bench;
 mod check;
 mod demo;
 mod e2e;
@@ -37,6 +38,9 @@ enum Task {
     },
     /// Move real VMs between the hosts of a lab, and check what must hold.
     E2e(e2e::Args),
+    /// Measure.
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Install the tools that the other tasks need (Debian and Ubuntu).
     Setup {
         /// Do not ask.
@@ -61,6 +65,7 @@ fn run(task: Task) -> Result<()> {
         Task::Demo(args) => demo::run(&repository(), &args),
         Task::Tidy => tidy::run(&repository()),
         Task::Test { quick } => check::run(&repository(), quick),
+        Task::Bench(bench) => bench::run(&repository(), &bench),
         Task::E2e(args) => e2e::run(&repository(), &args),
         Task::Setup { yes } => setup::run(yes, false),
     }
