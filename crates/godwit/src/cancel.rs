@@ -1,8 +1,7 @@
 //! `godwit cancel`: gives up a migration.
 
-use types::VmName;
+use types::{MigrationReport, VmName};
 
-use crate::attempt;
 use crate::connect::Connect;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -18,9 +17,10 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
     let view = args.connect.client()?.cancel(&args.vm).await?;
-    output.message(&format!(
-        "{} is asked to stay on {}; `godwit attempt show {}` tells how it ends",
-        view.report.vm, view.report.from, view.report.attempt
-    ));
-    output.result(&view, attempt::table)
+    output.result(&view, |view| {
+        let MigrationReport { vm, from, attempt, .. } = &view.report;
+        format!(
+            "{vm} is asked to stay on {from}; `godwit attempt show {attempt}` tells how it ends\n"
+        )
+    })
 }

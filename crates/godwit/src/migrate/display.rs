@@ -9,6 +9,12 @@ use api::body::AttemptView;
 use super::progress::Shown;
 use crate::output::{Output, tell};
 
+/// To the line's start and empty it; what is longer than the terminal is wide is
+/// cut off there, because a line that wraps cannot be rewritten.
+const REWRITE: &str = "\r\x1b[K\x1b[?7l";
+/// Lines wrap again.
+const WRAP: &str = "\x1b[?7h";
+
 /// Between two lines where they are not rewritten.
 const PACE: Duration = Duration::from_secs(1);
 
@@ -44,7 +50,7 @@ impl Display {
             self.open = true;
             let mut stderr = io::stderr().lock();
             // Nobody is left to be told when this fails.
-            let _ = write!(stderr, "\r\x1b[K{line}").and_then(|()| stderr.flush());
+            let _ = write!(stderr, "{REWRITE}{line}{WRAP}").and_then(|()| stderr.flush());
         } else if before != self.shown.phase() || self.last.is_none_or(|at| elapsed >= at + PACE) {
             self.last = Some(elapsed);
             tell(&line);

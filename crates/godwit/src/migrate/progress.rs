@@ -34,7 +34,7 @@ impl Shown {
     pub(crate) fn line(&mut self, view: &AttemptView, elapsed: Duration) -> String {
         let phase = self.phase.map_or(view.phase, |shown| shown.max(view.phase));
         self.phase = Some(phase);
-        let mut line = format!("{:>8}  {phase:10}", span::show(elapsed.as_secs_f64()));
+        let mut line = format!("{phase:10}");
         let copying = phase == AttemptPhase::Copying;
         if let Some(progress) = &view.progress
             && copying
@@ -123,15 +123,15 @@ mod tests {
     fn a_line_says_it_all() {
         let mut shown = Shown::default();
         let first = shown.line(&view(AttemptPhase::Preparing, None), Duration::from_millis(300));
-        assert_eq!(first, "  300 ms  preparing");
+        assert_eq!(first, "preparing");
         let line = shown.line(&copying(1, 1024, 1024), Duration::ZERO);
         assert_eq!(
             line,
-            "    0 ms  copying     47%  1.1 GiB remaining, 100.0 MiB/s, dirtied 10.0 MiB/s, \
+            "copying     47%  1.1 GiB remaining, 100.0 MiB/s, dirtied 10.0 MiB/s, \
              end in 9.0 s"
         );
         let last = shown.line(&view(AttemptPhase::Switching, None), Duration::from_secs(12));
-        assert_eq!(last, "    12 s  switching  host-a -> host-b");
+        assert_eq!(last, "switching  host-a -> host-b");
     }
 
     #[test]

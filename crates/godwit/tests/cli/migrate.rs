@@ -28,7 +28,7 @@ async fn a_move_shows_how_it_goes_and_ends_with_one_sentence() {
         "web01 moved from host-a to host-b in 4.0 s; 0 rounds, 0 B sent for 2.0 GiB of memory\n"
     );
     let phases: Vec<_> =
-        moved.stderr.lines().filter_map(|line| line.split_whitespace().nth(2)).collect();
+        moved.stderr.lines().filter_map(|line| line.split_whitespace().next()).collect();
     assert_eq!(phases, ["preparing", "copying", "switching", "cleaning"], "{}", moved.stderr);
     assert!(moved.stderr.contains(" 50%  1.0 GiB remaining, 100.0 MiB/s"), "{}", moved.stderr);
 }
