@@ -1,5 +1,6 @@
 //! `godwit lab`: a fleet on one machine.
 
+mod guest;
 mod up;
 
 use std::ffi::OsString;
@@ -30,6 +31,12 @@ pub(crate) enum Command {
     /// Show a lab: hosts, links, processes.
     #[command(after_help = "Example:\n  godwit lab status -o json")]
     Status(Place),
+    /// Put a guest's files into a lab and print its spec for `vm create`.
+    #[command(
+        after_help = "Examples:\n  godwit lab guest web01\n  godwit lab guest t1 --tiny --memory 64MiB\n\n\
+                      In a shell: godwit lab guest web01 | godwit vm create -f -"
+    )]
+    Guest(guest::Args),
     /// Run a command in a host's namespaces.
     #[command(after_help = "Example:\n  godwit lab exec host-a ip address")]
     Exec {
@@ -97,6 +104,7 @@ pub(crate) fn run(command: Command, output: &Output) -> Result<(), Failure> {
             let status = ::lab::status(&place.dir())?;
             output.result(&status, ToString::to_string)
         }
+        Command::Guest(args) => guest::run(args),
         Command::Exec { place, host, command } => exec(&place.dir(), &host, &command),
         Command::Fault { place, host, fault, by } => make(&place.dir(), &host, fault, by),
     }
