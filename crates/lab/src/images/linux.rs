@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::hash::Hasher;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use types::FileName;
 
@@ -22,7 +23,8 @@ static INIT: &str = include_str!("init.sh");
 /// Where a kernel comes from.
 #[derive(Debug, Clone, Default)]
 pub struct LinuxOptions {
-    /// A kernel to take instead of the distribution's; goes with `initrd`.
+    /// A kernel to take instead of the distribution's; goes with `initrd`. It is
+    /// copied.
     pub kernel: Option<PathBuf>,
     /// Its initial RAM file system. It has to bring `godwit-guest` itself
     /// ([`write_program`]).
@@ -67,31 +69,20 @@ pub fn default_cache() -> PathBuf {
 /// No package to be had (no network, no apt, other distribution), or no program
 /// for the guest; each says what would help.
 pub fn linux(dir: &Path, options: &LinuxOptions) -> Result<LinuxImages, ImageError> {
-    match (&options.kernel, &options.initrd) {
-        (Some(kernel), Some(initrd)) => {
-            for file in [kernel, initrd] {
-                File::open(file).map_err(file_error("read", file))?;
-            }
-            return Ok(LinuxImages { kernel: kernel.clone(), initrd: initrd.clone() });
-        }
-        (None, None) => {}
-        _ => {
-            return Err(ImageError::Spec {
-                what: "boot",
-                given: "one of --kernel and --initrd".into(),
-                why: "a kernel's modules are in its initrd: give both or none".into(),
-            });
-        }
-    }
-    if PROGRAM.is_empty() {
-        return Err(ImageError::NoGuest(PROBLEM));
-    }
     fs::create_dir_all(dir).map_err(file_error("make", dir))?;
     let path = dir.join("lock");
     let lock = File::create(&path).map_err(file_error("make", &path))?;
     lock.lock().map_err(file_error("lock", &path))?;
-    let base = base(dir, options.refresh)?;
-    assemble(dir, &base)
+    match (&options.kernel, &options.initrd) {
+        (Some(kernel), Some(initrd)) => keep_both(dir, &read(kernel)?, &read(initrd)?),
+        (None, None) if PROGRAM.is_empty() => Err(ImageError::NoGuest(PROBLEM)),
+        (None, None) => assemble(dir, &base(dir, options.refresh)?),
+        _ => Err(ImageError::Spec {
+            what: "boot",
+            given: "one of --kernel and --initrd".into(),
+            why: "a kernel's modules are in its initrd: give both or none".into(),
+        }),
+    }
 }
 
 /// The folder with the unpacked packages; its name says which.
@@ -157,10 +148,7 @@ fn assemble(dir: &Path, base: &Path) -> Result<LinuxImages, ImageError> {
     let busybox = read(&base.join("busybox"))?;
     let initrd = archive(&modules, &busybox);
     let kernel = read(&base.join("kernel"))?;
-    Ok(LinuxImages {
-        kernel: keep(dir, "linux", "kernel", &kernel)?,
-        initrd: keep(dir, "linux", "initrd", &initrd)?,
-    })
+    keep_both(dir, &kernel, &initrd)
 }
 
 fn modules_of(folder: &Path) -> Result<Vec<Module>, ImageError> {
@@ -192,15 +180,40 @@ fn archive(modules: &[Module], busybox: &[u8]) -> Vec<u8> {
     archive.finish()
 }
 
-/// Writes content under a name that follows from it, unless it is there.
-fn keep(dir: &Path, name: &str, kind: &str, content: &[u8]) -> Result<PathBuf, ImageError> {
+/// Versions of a file that are kept.
+const VERSIONS: usize = 8;
+
+fn keep_both(dir: &Path, kernel: &[u8], initrd: &[u8]) -> Result<LinuxImages, ImageError> {
+    Ok(LinuxImages { kernel: keep(dir, "kernel", kernel)?, initrd: keep(dir, "initrd", initrd)? })
+}
+
+/// Writes content under a name that follows from it, unless it is there, and
+/// removes what has not been used for longest.
+fn keep(dir: &Path, kind: &str, content: &[u8]) -> Result<PathBuf, ImageError> {
     let mut hasher = std::hash::DefaultHasher::new();
     hasher.write(content);
-    let path = dir.join(format!("{name}-{:016x}.{kind}", hasher.finish()));
-    if fs::metadata(&path).is_ok_and(|m| m.len() == content.len() as u64) {
-        return Ok(path);
+    let path = dir.join(format!("linux-{:016x}.{kind}", hasher.finish()));
+    let there = fs::metadata(&path).is_ok_and(|m| m.len() == content.len() as u64);
+    // The time of a file says when it was asked for last; that is all it is for.
+    let touched =
+        there && File::open(&path).is_ok_and(|f| f.set_modified(SystemTime::now()).is_ok());
+    if !touched {
+        write_whole(&path, content)?;
     }
-    write_whole(&path, content)?;
+    let fail = file_error("read", dir);
+    let mut others = Vec::new();
+    for entry in fs::read_dir(dir).map_err(&fail)? {
+        let other = entry.map_err(&fail)?.path();
+        let name = other.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.starts_with("linux-") && name.ends_with(&format!(".{kind}")) && other != path {
+            others.push((fs::metadata(&other).and_then(|m| m.modified()).ok(), other));
+        }
+    }
+    others.sort();
+    others.reverse();
+    for (_, old) in others.iter().skip(VERSIONS - 1) {
+        fs::remove_file(old).map_err(file_error("remove", old))?;
+    }
     Ok(path)
 }
 
@@ -258,4 +271,58 @@ fn write_whole(path: &Path, content: &[u8]) -> Result<(), ImageError> {
     file.as_file().set_permissions(mode).map_err(&fail)?;
     file.persist(path).map_err(|e| fail(e.error))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn given_files_are_kept_by_content_and_placed_under_that_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let (cache, pool) = (dir.path().join("cache"), dir.path().join("pool"));
+        fs::create_dir(&pool).unwrap();
+        let options = LinuxOptions {
+            kernel: Some(dir.path().join("my kernel")),
+            initrd: Some(dir.path().join("my initrd")),
+            refresh: false,
+        };
+        let mut seen = Vec::new();
+        for version in 0..VERSIONS + 3 {
+            fs::write(dir.path().join("my kernel"), format!("kernel {version}")).unwrap();
+            fs::write(dir.path().join("my initrd"), "always the same").unwrap();
+            let images = linux(&cache, &options).unwrap();
+            assert_eq!(linux(&cache, &options).unwrap(), images);
+            let files = images.place_in(&pool).unwrap();
+            let placed = pool.join(files.kernel.as_str());
+            assert_eq!(fs::read_to_string(&placed).unwrap(), format!("kernel {version}"));
+            seen.push(files);
+        }
+        seen.dedup_by(|a, b| a.kernel == b.kernel || a.initrd != b.initrd);
+        assert_eq!(seen.len(), VERSIONS + 3);
+        // Eight kernels, one initrd and the lock.
+        assert_eq!(fs::read_dir(&cache).unwrap().count(), VERSIONS + 2);
+        assert_eq!(fs::read_dir(&pool).unwrap().count(), VERSIONS + 3 + 1);
+    }
+
+    #[test]
+    fn one_file_alone_and_files_that_are_not_there_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let ghost = Some(dir.path().join("ghost"));
+        let alone = LinuxOptions { kernel: ghost.clone(), ..LinuxOptions::default() };
+        let problem = linux(dir.path(), &alone).unwrap_err().to_string();
+        assert!(problem.contains("both or none"), "{problem}");
+        let both = LinuxOptions { initrd: ghost, ..alone };
+        let problem = linux(dir.path(), &both).unwrap_err().to_string();
+        assert!(problem.contains("ghost"), "{problem}");
+    }
+
+    #[test]
+    fn the_first_program_loads_every_module_in_order() {
+        let module = |name: &str| Module { name: name.into(), content: b"module".to_vec() };
+        let archive = archive(&[module("00-a.ko"), module("01-b.ko")], b"busybox");
+        let text = String::from_utf8_lossy(&archive);
+        assert!(text.contains("for module in 00-a.ko 01-b.ko; do"));
+        assert!(text.contains("modules/01-b.ko\0") && text.contains("bin/godwit-guest\0"));
+    }
 }

@@ -44,7 +44,10 @@ fn dependency(text: &str, begins: &str) -> Option<String> {
 /// Downloads the packages into `folder`, as `*.deb`.
 pub(super) fn download(packages: &Packages, folder: &Path) -> Result<Vec<PathBuf>, ImageError> {
     let names = packages.all.iter().map(String::as_str);
-    let arguments: Vec<&str> = ["download", "--quiet"].into_iter().chain(names).collect();
+    let arguments: Vec<&str> = ["download", "--quiet", "--option=Acquire::http::Timeout=30"]
+        .into_iter()
+        .chain(names)
+        .collect();
     apt("apt-get", &arguments, Some(folder))?;
     let fail = file_error("read", folder);
     let mut files = Vec::new();
