@@ -17,11 +17,19 @@ Environment: GODWIT_CONTROLLER (https://ADDRESS:PORT), GODWIT_CA, GODWIT_CERT, G
 #[derive(Debug, Parser)]
 #[command(name = "godwit", version, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
-    /// How the result is written to standard output.
-    #[arg(short, long, global = true, value_enum, default_value_t)]
+    /// The result on standard output; JSON has bytes, seconds and RFC 3339.
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        display_order = 900
+    )]
     pub(crate) output: Format,
     /// No progress and no messages on standard error, except errors.
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, display_order = 901)]
     pub(crate) quiet: bool,
     #[command(subcommand)]
     pub(crate) command: Command,

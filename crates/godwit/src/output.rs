@@ -10,10 +10,10 @@ use crate::failure::{FAILED, Failure};
 /// How a result is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For people.
+    // For people. Not doc comments: they would fill half of every help text.
     #[default]
     Table,
-    /// For programs: bytes, seconds, RFC 3339.
+    // For programs.
     Json,
 }
 
