@@ -123,7 +123,8 @@ mod tests {
     fn what_cannot_be_is_refused_with_the_rule() {
         let good = UpOptions::new("/var/tmp/godwit-lab");
         assert_eq!(good.check().unwrap(), Plan { net: 77, hosts: 2 });
-        let cases: &[(fn(&mut UpOptions), &str)] = &[
+        type Spoil = fn(&mut UpOptions);
+        let cases: &[(Spoil, &str)] = &[
             (|o| o.dir = "/x".repeat(40).into(), "--dir"),
             (|o| o.dir = "/a,b".into(), "--dir"),
             (|o| o.hosts = 0, "--hosts"),

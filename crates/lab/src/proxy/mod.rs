@@ -5,6 +5,8 @@ mod client;
 mod control;
 mod relay;
 mod rules;
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::net::Ipv4Addr;

@@ -22,6 +22,16 @@ pub(super) struct Rules {
 }
 
 impl Rules {
+    fn change(&mut self, change: Change) {
+        match change {
+            Change::Delay(delay) => self.delay = delay,
+            Change::Cut => self.cut = true,
+            Change::Refuse => self.refuse = true,
+            Change::Restore => *self = Self { resets: self.resets, ..Self::default() },
+            Change::Reset => self.resets += 1,
+        }
+    }
+
     /// Most bytes held in one direction of a connection: enough that a delayed
     /// connection still carries 1 Gbit/s, and never without bound.
     pub(super) fn room(self) -> usize {
@@ -31,6 +41,16 @@ impl Rules {
         let room = PROMPT + self.delay.as_millis() * BYTES_PER_MILLISECOND;
         usize::try_from(room.min(MOST)).unwrap_or(usize::MAX)
     }
+}
+
+/// What is to become of the rules.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Delay(Duration),
+    Cut,
+    Refuse,
+    Restore,
+    Reset,
 }
 
 /// A host as the proxy keeps it.
@@ -69,25 +89,22 @@ impl Fronts {
 
     /// Does what is asked, or says why not.
     pub(super) fn handle(&self, request: Request) -> Reply {
-        let (host, change): (String, Box<dyn Fn(&mut Rules)>) = match request {
+        let (host, change) = match request {
             Request::Status {} => return Reply::Status(self.iter().map(|f| f.status()).collect()),
             Request::Set { host, delay_ms } => {
-                let delay = Duration::from_millis(delay_ms.into());
-                (host, Box::new(move |r| r.delay = delay))
+                (host, Change::Delay(Duration::from_millis(delay_ms.into())))
             }
-            Request::Cut { host } => (host, Box::new(|r| r.cut = true)),
-            Request::Refuse { host } => (host, Box::new(|r| r.refuse = true)),
-            Request::Restore { host } => {
-                (host, Box::new(|r| *r = Rules { resets: r.resets, ..Rules::default() }))
-            }
-            Request::Reset { host } => (host, Box::new(|r| r.resets += 1)),
+            Request::Cut { host } => (host, Change::Cut),
+            Request::Refuse { host } => (host, Change::Refuse),
+            Request::Restore { host } => (host, Change::Restore),
+            Request::Reset { host } => (host, Change::Reset),
         };
         let Some(front) = self.iter().find(|front| front.host.as_str() == host) else {
             let known: Vec<_> = self.iter().map(|front| front.host.as_str()).collect();
             let host: String = host.chars().take(80).collect();
             return Reply::Error(format!("no host {host:?} here; there is {}", known.join(", ")));
         };
-        front.rules.send_modify(|rules| change(rules));
+        front.rules.send_modify(|rules| rules.change(change));
         Reply::Ok {}
     }
 }
