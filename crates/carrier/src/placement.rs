@@ -1,0 +1,147 @@
+//! The placement table: where the pages of a RAM block are written.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use pages::{Head, PAGE_SIZE, Run};
+use rustix::fs::{FallocateFlags, fallocate};
+use stream::RamBlock;
+use types::BlockPlacement;
+
+use crate::CarrierError;
+
+/// Open memory files and what has been written to them.
+pub(crate) struct Placement {
+    blocks: Vec<Placed>,
+}
+
+struct Placed {
+    name: String,
+    file: File,
+    offset: u64,
+    length: u64,
+    /// Its index in the stream, once the stream has said so.
+    index: Option<u16>,
+    /// One bit a page: holds something else than the zeros of a fresh file.
+    touched: Vec<u64>,
+}
+
+impl Placement {
+    /// Opens the files of the table.
+    pub(crate) fn open(table: &[BlockPlacement]) -> Result<Self, CarrierError> {
+        let mut blocks = Vec::new();
+        for row in table {
+            let fail = |e: &dyn ToString| {
+                CarrierError::Memory(format!("{}: {}", row.file.display(), e.to_string()))
+            };
+            let file = OpenOptions::new().write(true).open(&row.file).map_err(|e| fail(&e))?;
+            let size = file.metadata().map_err(|e| fail(&e))?.len();
+            let end = row.offset.checked_add(row.length);
+            if end.is_none_or(|end| end > size) || !row.length.is_multiple_of(PAGE_SIZE as u64) {
+                return Err(fail(&"the table does not fit the file"));
+            }
+            let words = (row.length / PAGE_SIZE as u64).div_ceil(64) as usize;
+            blocks.push(Placed {
+                name: row.block.clone(),
+                file,
+                offset: row.offset,
+                length: row.length,
+                index: None,
+                touched: vec![0; words],
+            });
+        }
+        Ok(Self { blocks })
+    }
+
+    /// Pages are placed at all.
+    pub(crate) fn is_used(&self) -> bool {
+        !self.blocks.is_empty()
+    }
+
+    /// Names of the blocks whose pages must not be in QEMU's stream.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.blocks.iter().map(|b| b.name.clone()).collect()
+    }
+
+    /// Matches the table with the stream's blocks.
+    pub(crate) fn bind(&mut self, stream: &[RamBlock]) -> Result<(), CarrierError> {
+        for placed in &mut self.blocks {
+            let found = stream.iter().position(|b| b.name == placed.name);
+            let Some(index) = found else {
+                return Err(CarrierError::Invalid(format!(
+                    "the source's VM has no memory block {:?}; the specs of both sides differ",
+                    placed.name
+                )));
+            };
+            if stream[index].length != placed.length {
+                return Err(CarrierError::Invalid(format!(
+                    "memory block {:?} has {} bytes on the source and {} here",
+                    placed.name, stream[index].length, placed.length
+                )));
+            }
+            placed.index = u16::try_from(index).ok();
+        }
+        Ok(())
+    }
+
+    /// Writes a batch, if its block is placed; says whether it is.
+    /// The batch must have been checked against the block's length.
+    pub(crate) fn place(&mut self, head: &Head, data: &[u8]) -> Result<bool, CarrierError> {
+        let Some(placed) = self.blocks.iter_mut().find(|b| b.index == Some(head.block)) else {
+            return Ok(false);
+        };
+        placed.write(head, data).map_err(|e| {
+            CarrierError::Memory(match e.raw_os_error() {
+                Some(code) if code == rustix::io::Errno::NOSPC.raw_os_error() => {
+                    "the memory file system is full; give the agent a larger memory_size or move \
+                     VMs away"
+                        .to_owned()
+                }
+                _ => e.to_string(),
+            })
+        })?;
+        Ok(true)
+    }
+
+    /// Closes the files: nothing is placed any more.
+    pub(crate) fn close(&mut self) {
+        self.blocks.clear();
+    }
+}
+
+impl Placed {
+    fn write(&mut self, head: &Head, mut data: &[u8]) -> io::Result<()> {
+        for run in &head.zero {
+            if self.any_touched(*run) {
+                let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                fallocate(&self.file, flags, self.offset + run.offset(), run.bytes())?;
+                self.mark(*run, false);
+            }
+        }
+        for run in &head.data {
+            let (bytes, rest) = data
+                .split_at_checked(run.bytes() as usize)
+                .ok_or_else(|| io::Error::other("a batch is shorter than its runs"))?;
+            self.file.write_all_at(bytes, self.offset + run.offset())?;
+            self.mark(*run, true);
+            data = rest;
+        }
+        Ok(())
+    }
+
+    fn any_touched(&self, run: Run) -> bool {
+        (run.first..run.end()).any(|page| {
+            self.touched.get((page / 64) as usize).is_some_and(|w| w & (1 << (page % 64)) != 0)
+        })
+    }
+
+    fn mark(&mut self, run: Run, touched: bool) {
+        for page in run.first..run.end() {
+            if let Some(word) = self.touched.get_mut((page / 64) as usize) {
+                let bit = 1 << (page % 64);
+                *word = if touched { *word | bit } else { *word & !bit };
+            }
+        }
+    }
+}

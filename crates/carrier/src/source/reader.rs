@@ -1,0 +1,340 @@
+//! Reads QEMU's stream and turns it into frames.
+
+use std::io::{ErrorKind, Read};
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use pages::{Batch, Kind as Packing, PAGE_SIZE, Packer, Policy, Pushed};
+use stream::{Content, Decoder, Item, Limits, MAX_ITEM, Mark, Step};
+use types::{CarrierEvent, Mode};
+use wire::Kind;
+
+use super::Shared;
+use crate::CarrierError;
+
+/// One read from QEMU.
+const READ: usize = 1 << 20;
+/// How long a read may block before commands are looked at.
+const LOOK: Duration = Duration::from_millis(20);
+/// A QEMU whose passes are empty waits for us, not for pages: it is not
+/// allowed more than a few passes in this time.
+const PACE: Duration = Duration::from_millis(5);
+const PACED_READ: usize = 64;
+
+/// Reads until QEMU closes its stream.
+pub(super) fn read(
+    shared: &Shared,
+    qemu: &UnixStream,
+    placing: bool,
+    opaque: bool,
+) -> Result<(), CarrierError> {
+    qemu.set_read_timeout(Some(LOOK)).map_err(|e| CarrierError::Qemu(e.to_string()))?;
+    let mut reader = Reader::new(shared, placing)?;
+    if opaque {
+        reader.go_opaque("the agent's configuration says so");
+    }
+    let mut input = Input { bytes: vec![0; READ + MAX_ITEM], start: 0, end: 0 };
+    loop {
+        reader.wait_for_room()?;
+        let limit = if reader.idle { PACED_READ } else { READ };
+        match input.fill(qemu, limit) {
+            Ok(0) => return reader.end(),
+            Ok(_) => {}
+            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                // Nothing more comes for now: what is collected goes.
+                reader.flush();
+                continue;
+            }
+            Err(e) => return Err(CarrierError::Qemu(format!("the source's QEMU: {e}"))),
+        }
+        let used = reader.take(input.unread())?;
+        input.start += used;
+        if reader.idle && !shared.flow().tail {
+            thread::sleep(PACE);
+        }
+    }
+}
+
+/// Bytes read and not yet taken.
+struct Input {
+    bytes: Vec<u8>,
+    start: usize,
+    end: usize,
+}
+
+impl Input {
+    fn fill(&mut self, mut from: &UnixStream, limit: usize) -> std::io::Result<usize> {
+        if self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            self.end -= self.start;
+            self.start = 0;
+        }
+        let to = self.bytes.len().min(self.end + limit);
+        let n = from.read(&mut self.bytes[self.end..to])?;
+        self.end += n;
+        Ok(n)
+    }
+
+    fn unread(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+}
+
+struct Reader<'a> {
+    shared: &'a Shared,
+    decoder: Decoder,
+    batch: Batch,
+    packer: Packer,
+    policy: Policy,
+    placing: bool,
+    mode: Option<Mode>,
+    opaque: bool,
+    in_tail: bool,
+    /// The last sections had no pages.
+    idle: bool,
+    pages_in_section: u64,
+    link: Link,
+}
+
+impl<'a> Reader<'a> {
+    fn new(shared: &'a Shared, placing: bool) -> Result<Self, CarrierError> {
+        let cores = thread::available_parallelism().map_or(1.0, |n| n.get() as f64 / 2.0);
+        Ok(Self {
+            shared,
+            decoder: Decoder::new(Limits::default()),
+            batch: Batch::new(),
+            packer: Packer::new().map_err(|e| CarrierError::Qemu(e.to_string()))?,
+            // One reader compresses, whatever the machine has.
+            policy: Policy::new(cores.clamp(0.5, 1.0)),
+            placing,
+            mode: None,
+            opaque: false,
+            in_tail: false,
+            idle: false,
+            pages_in_section: 0,
+            link: Link::new(),
+        })
+    }
+
+    /// Waits while the agent holds the stream or too much is in flight.
+    fn wait_for_room(&mut self) -> Result<(), CarrierError> {
+        let mut told = false;
+        loop {
+            if self.shared.stopping() {
+                return Err(CarrierError::Ended);
+            }
+            let (hold, window) = {
+                let flow = self.shared.flow();
+                (flow.hold && !flow.tail, flow.window())
+            };
+            if !hold {
+                if self.shared.outbox.below(window, LOOK) {
+                    return Ok(());
+                }
+                self.link.waited = true;
+                continue;
+            }
+            if !told {
+                told = true;
+                self.flush();
+                self.shared.control.emit(CarrierEvent::Held);
+            }
+            self.shared.wait_flow(LOOK);
+        }
+    }
+
+    /// Takes whole items; returns the bytes used.
+    fn take(&mut self, input: &[u8]) -> Result<usize, CarrierError> {
+        let mut used = 0;
+        while used < input.len() {
+            if self.opaque || self.in_tail {
+                self.carry(Kind::Tail, &input[used..]);
+                return Ok(input.len());
+            }
+            match self.decoder.next(&input[used..]) {
+                Err(error) => {
+                    let why = format!("QEMU's stream is not understood: {error}");
+                    return Err(CarrierError::Invalid(why));
+                }
+                Ok(Step::More(_)) => break,
+                Ok(Step::Item(n, item)) => {
+                    used += n;
+                    match item {
+                        Item::Page(page) => {
+                            let number = page.offset / PAGE_SIZE as u64;
+                            // `page` borrows the decoder's input, not the decoder.
+                            self.page(page.block, number, page.content)?;
+                        }
+                        Item::Verbatim { bytes, mark } => {
+                            let bytes = bytes.to_vec();
+                            self.verbatim(&bytes, mark);
+                        }
+                        Item::Opaque { why } => self.go_opaque(&why),
+                        Item::Tail(bytes) => {
+                            let bytes = bytes.to_vec();
+                            self.carry(Kind::Tail, &bytes);
+                        }
+                    }
+                }
+            }
+        }
+        Ok(used)
+    }
+
+    fn page(&mut self, block: u16, number: u64, content: Content<'_>) -> Result<(), CarrierError> {
+        if self.mode.is_none() {
+            if self.decoder.page_size() != PAGE_SIZE {
+                self.go_opaque("its pages are not of 4 KiB");
+                return Err(CarrierError::Invalid("pages of another size than 4 KiB".into()));
+            }
+            self.settle_mode();
+        }
+        self.idle = false;
+        self.pages_in_section += 1;
+        let mut push = |batch: &mut Batch| match content {
+            Content::Zero => batch.push_zero(block, number),
+            Content::Raw(bytes) => match <&[u8; PAGE_SIZE]>::try_from(bytes) {
+                Ok(page) if !pages::is_zero(page) => batch.push(block, number, page),
+                _ => batch.push_zero(block, number),
+            },
+        };
+        if push(&mut self.batch) == Pushed::Full {
+            self.flush();
+            push(&mut self.batch);
+        }
+        Ok(())
+    }
+
+    fn settle_mode(&mut self) {
+        let (mode, why) = if self.placing {
+            (Mode::Direct, None)
+        } else {
+            (Mode::Stream, Some("the destination's memory is no memory file"))
+        };
+        self.tell_mode(mode, why);
+    }
+
+    fn tell_mode(&mut self, mode: Mode, why: Option<&str>) {
+        self.mode = Some(mode);
+        let mut buffer = self.shared.outbox.buffer();
+        buffer.push(match mode {
+            Mode::Direct => 0,
+            Mode::Stream => 1,
+            Mode::Opaque => 2,
+        });
+        let why: Option<String> = why.map(|w| w.chars().take(1000).collect());
+        buffer.extend_from_slice(why.as_deref().unwrap_or_default().as_bytes());
+        self.shared.outbox.push(Kind::Mode, buffer, 0);
+        self.shared.control.emit(CarrierEvent::Mode { mode, why });
+    }
+
+    fn go_opaque(&mut self, why: &str) {
+        self.opaque = true;
+        self.tell_mode(Mode::Opaque, Some(why));
+    }
+
+    fn verbatim(&mut self, bytes: &[u8], mark: Option<Mark>) {
+        self.carry(Kind::Verbatim, bytes);
+        match mark {
+            Some(Mark::PartEnd) => {
+                self.idle = self.pages_in_section == 0;
+                self.pages_in_section = 0;
+            }
+            Some(Mark::RamEnd) => {
+                if self.mode.is_none() {
+                    self.settle_mode();
+                }
+                self.idle = false;
+                self.in_tail = true;
+                self.shared.outbox.push_seal();
+            }
+            _ => {}
+        }
+    }
+
+    /// Bytes as they are, after everything collected before them.
+    fn carry(&mut self, kind: Kind, bytes: &[u8]) {
+        self.flush();
+        for part in bytes.chunks(256 << 10) {
+            let mut buffer = self.shared.outbox.buffer();
+            buffer.extend_from_slice(part);
+            self.shared.flow().sent(Instant::now());
+            self.shared.outbox.push(kind, buffer, part.len() as u64);
+        }
+        if self.opaque {
+            self.shared.counted().done_bytes += bytes.len() as u64;
+        }
+    }
+
+    /// Sends the batch.
+    fn flush(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let choice = self.policy.next_choice();
+        let before = self.batch.bytes().len();
+        let begun = Instant::now();
+        let packed = self.packer.pack(&self.batch, choice);
+        let seconds = begun.elapsed().as_secs_f64();
+        let mut buffer = self.shared.outbox.buffer();
+        packed.head.write(&mut buffer);
+        buffer.extend_from_slice(packed.body);
+        let (zero, data) = (packed.head.zero_pages() as u64, packed.head.data_pages() as u64);
+        let (kind, after) = (packed.head.kind, packed.body.len());
+        if before > 0 {
+            self.policy.packed(choice, before, after, seconds);
+        }
+        let wire_bytes = buffer.len() as u64;
+        {
+            let mut counted = self.shared.counted();
+            counted.done_bytes += (zero + data) * PAGE_SIZE as u64;
+            counted.pages.zero += zero;
+            match kind {
+                Packing::Raw => counted.pages.raw += data,
+                Packing::Zstd => counted.pages.compressed += data,
+            }
+        }
+        self.shared.flow().sent(Instant::now());
+        self.shared.outbox.push(Kind::Pages, buffer, before as u64);
+        self.batch.clear();
+        if let Some((rate, busy)) = self.link.sent(wire_bytes) {
+            self.policy.link(rate, busy);
+        }
+    }
+
+    fn end(&mut self) -> Result<(), CarrierError> {
+        if !(self.in_tail || self.opaque) {
+            let why = "the source's QEMU closed its stream before all was sent";
+            return Err(CarrierError::Qemu(why.into()));
+        }
+        self.flush();
+        self.shared.outbox.push_bytes(Kind::End, &[]);
+        Ok(())
+    }
+}
+
+/// What the link carries, as seen over a tenth of a second.
+struct Link {
+    since: Instant,
+    bytes: u64,
+    /// The window was full meanwhile: the link, not the reader, was the limit.
+    waited: bool,
+}
+
+impl Link {
+    fn new() -> Self {
+        Self { since: Instant::now(), bytes: 0, waited: false }
+    }
+
+    fn sent(&mut self, bytes: u64) -> Option<(f64, bool)> {
+        self.bytes += bytes;
+        let seconds = self.since.elapsed().as_secs_f64();
+        if seconds < 0.1 {
+            return None;
+        }
+        let seen = (self.bytes as f64 / seconds, self.waited);
+        *self = Self::new();
+        Some(seen)
+    }
+}
