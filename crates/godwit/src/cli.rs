@@ -59,6 +59,9 @@ pub(crate) enum Command {
     /// A fleet on this machine, to try things out.
     #[command(subcommand)]
     Lab(lab::Command),
+    /// Serves one side of a migration; agents start it.
+    #[command(hide = true)]
+    Carrier,
     /// Keeps a host of a lab.
     #[command(hide = true)]
     LabHost(Config),

@@ -26,6 +26,17 @@ pub(crate) fn toml<T: DeserializeOwned>(path: &Path) -> Result<(T, String), Fail
     }
 }
 
+/// Refuses a file that is too large to be what a program's own reader wants.
+pub(crate) fn bounded(path: &Path) -> Result<&Path, Failure> {
+    match path.metadata() {
+        Ok(file) if file.len() > MAX => {
+            Err(Failure::new(USAGE, format!("{}: it is larger than 1 MiB", path.display())))
+        }
+        // What else is wrong, the reader tells.
+        _ => Ok(path),
+    }
+}
+
 fn text(path: &Path) -> Result<String, Failure> {
     let failed = |e: io::Error| {
         Failure::new(USAGE, format!("{}: {e}", path.display()))

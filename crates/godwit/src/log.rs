@@ -5,7 +5,6 @@ use std::io;
 use tracing::level_filters::LevelFilter;
 
 /// Begins to log; `GODWIT_LOG` is `error`, `warn`, `info` (the default), `debug` or `trace`.
-#[allow(dead_code)]
 pub(crate) fn begin() {
     let level = std::env::var("GODWIT_LOG").ok().and_then(|level| level.parse().ok());
     tracing_subscriber::fmt()

@@ -13,6 +13,7 @@ mod lab;
 mod log;
 mod migrate;
 mod output;
+mod program;
 mod span;
 mod table;
 mod vm;
@@ -46,6 +47,7 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Attempt(command) => wait(attempt::run(command, output)),
         Command::Audit(command) => wait(audit::run(command, output)),
         Command::Ca(command) => ca::run(command, output),
+        Command::Carrier => program::carrier::run(),
         Command::Lab(command) => lab::run(command, output),
         // Namespaces are entered before a thread is started.
         Command::LabHost(Config { config }) => Ok(::lab::host_main(&config)?),

@@ -33,7 +33,7 @@ impl Display {
         Self {
             shown: Shown::default(),
             quiet: output.is_quiet(),
-            terminal: io::stderr().is_terminal(),
+            terminal: io::stderr().is_terminal() && std::env::var_os("TERM") != Some("dumb".into()),
             open: false,
             last: None,
         }

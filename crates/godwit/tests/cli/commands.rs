@@ -111,3 +111,11 @@ async fn what_is_missing_is_named() {
     assert_eq!(fake.run("vm start ../etc").await.exit, 2);
     assert_eq!(fake.run("fly").await.exit, 2);
 }
+
+#[tokio::test]
+async fn a_carrier_says_what_is_wrong_with_its_configuration() {
+    let fake = Fake::start(Script::default()).await;
+    let ended = fake.run("carrier").await;
+    assert_eq!((ended.exit, ended.stdout.as_str()), (1, ""));
+    assert!(ended.stderr.contains("error: "), "{}", ended.stderr);
+}
