@@ -26,7 +26,9 @@ pub fn down(dir: &Path) -> Result<(), LabError> {
     };
     let _lock = Lock::take(&dir)?;
     let Some(state) = State::read(&dir)? else {
-        // All that is left where the last `down` was stopped at its very end.
+        // All that is left where `up` was stopped at its very beginning, or `down` at
+        // its very end.
+        State::remove(&dir)?;
         return fs::remove_dir(&dir).map_err(|_| LabError::NotUp { dir });
     };
     remove(&dir, &state)

@@ -1,16 +1,16 @@
-//! Namespaces, links and shaping, through `ip`, `tc` and `unshare`.
+//! Making and removing namespaces and links.
 
 use std::fs;
 use std::net::Ipv4Addr;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use serde::Deserialize;
 use types::{HostId, Rate};
 
 use crate::plan::mac;
 use crate::proc::NamespaceId;
-use crate::state::{Namespace, State};
+use crate::state::Namespace;
+use crate::tool::{Maker, ip, parse};
 use crate::{LabError, Plan};
 
 const NETNS: &str = "/run/netns";
@@ -19,39 +19,6 @@ const NETNS: &str = "/run/netns";
 const BURST: &str = "512kb";
 /// Longest time a packet waits for a shaped link before it is dropped.
 const LATENCY: &str = "100ms";
-
-/// Runs a command to its end; its standard output, or an error with what it said.
-pub(crate) fn run(program: &str, args: &[&str]) -> Result<String, LabError> {
-    let command = || format!("{program} {}", args.join(" "));
-    let out = Command::new(program).args(args).stdin(Stdio::null()).output().map_err(|e| {
-        if e.kind() == std::io::ErrorKind::NotFound {
-            LabError::Tool { program: program.into(), package: package(program) }
-        } else {
-            LabError::Command { command: command(), why: e.to_string() }
-        }
-    })?;
-    if out.status.success() {
-        return Ok(String::from_utf8_lossy(&out.stdout).into_owned());
-    }
-    let said = String::from_utf8_lossy(&out.stderr).trim().to_owned();
-    Err(LabError::Command {
-        command: command(),
-        why: if said.is_empty() { out.status.to_string() } else { said },
-    })
-}
-
-/// The Debian package that a program comes from.
-pub(crate) fn package(program: &str) -> &'static str {
-    match program {
-        "ip" | "tc" => "iproute2",
-        "unshare" | "nsenter" => "util-linux",
-        _ => "qemu-system-x86",
-    }
-}
-
-fn ip(args: &str) -> Result<String, LabError> {
-    run("ip", &args.split_ascii_whitespace().collect::<Vec<_>>())
-}
 
 /// Refuses when something of this machine has what the plan would take.
 pub(crate) fn check_free(plan: Plan) -> Result<(), LabError> {
@@ -114,30 +81,21 @@ fn taken(plan: Plan, addresses: &str, routes: &str) -> Result<Option<String>, La
     Ok(address.or_else(|| route.map(|r| format!("{} is routed to {}", r.dst, r.dev))))
 }
 
-fn parse<'a, T: Deserialize<'a>>(command: &str, json: &'a str) -> Result<T, LabError> {
-    // `ip -j` prints nothing at all, or empty objects, where there is nothing.
-    let json = if json.trim().is_empty() { "[]" } else { json };
-    serde_json::from_str(json).map_err(|e| LabError::Command {
-        command: command.into(),
-        why: format!("its JSON cannot be understood: {e}"),
-    })
-}
-
 /// Makes a network namespace and gives it its name, as `ip netns add` would, but
 /// without making the directory of names a mount, which would stay.
-pub(crate) fn make_namespace(namespace: &Namespace) -> Result<NamespaceId, LabError> {
+pub(crate) fn make_namespace(make: Maker, namespace: &Namespace) -> Result<NamespaceId, LabError> {
     let path = namespace.path();
     fs::create_dir_all(NETNS).map_err(LabError::file("make", Path::new(NETNS)))?;
     fs::File::create_new(&path).map_err(LabError::file("make", Path::new(&path)))?;
-    run("unshare", &[&format!("--net={path}"), "true"])?;
-    ip(&format!("-n {} link set lo up", namespace.name))?;
+    make.run("unshare", &format!("--net={path} true"))?;
+    make.ip(&format!("-n {} link set lo up", namespace.name))?;
     NamespaceId::of(&path)
         .ok_or(LabError::Damaged { path: path.into(), why: "no namespace is there".into() })
 }
 
 /// Makes the switch's bridge, and the link between it and the outside, with the
 /// outside's address and those of the proxies.
-pub(crate) fn make_switch(plan: Plan, proxies: bool) -> Result<(), LabError> {
+pub(crate) fn make_switch(make: Maker, plan: Plan, proxies: bool) -> Result<(), LabError> {
     let (switch, link) = (plan.switch(), plan.outside_link());
     let prefix = Plan::PREFIX;
     for command in [
@@ -151,10 +109,10 @@ pub(crate) fn make_switch(plan: Plan, proxies: bool) -> Result<(), LabError> {
         format!("link set {link} addrgenmode none up"),
         format!("addr add {}/{prefix} dev {link}", plan.outside()),
     ] {
-        ip(&command)?;
+        make.ip(&command)?;
     }
     for (number, _) in plan.hosts().filter(|_| proxies) {
-        ip(&format!("addr add {}/{prefix} dev {link}", plan.proxy(number)))?;
+        make.ip(&format!("addr add {}/{prefix} dev {link}", plan.proxy(number)))?;
     }
     Ok(())
 }
@@ -162,6 +120,7 @@ pub(crate) fn make_switch(plan: Plan, proxies: bool) -> Result<(), LabError> {
 /// Makes a host's link to the switch, the bridge inside that its VMs' taps plug
 /// into, and the host's address on that bridge.
 pub(crate) fn make_host(
+    make: Maker,
     plan: Plan,
     number: u8,
     host: &HostId,
@@ -176,7 +135,7 @@ pub(crate) fn make_host(
         format!("-n {inside} addr add {address}/{} dev br0", Plan::PREFIX),
         format!("-n {switch} link set {host} addrgenmode none master br0 up"),
     ] {
-        ip(&command)?;
+        make.ip(&command)?;
     }
     let Some(Rate(bits)) = rate else { return Ok(()) };
     for (namespace, link) in [(&inside, "uplink"), (&switch, host.as_str())] {
@@ -184,93 +143,9 @@ pub(crate) fn make_host(
             "-n {namespace} qdisc add dev {link} root tbf rate {bits}bit burst {BURST} \
              latency {LATENCY}"
         );
-        run("tc", &shape.split_ascii_whitespace().collect::<Vec<_>>())?;
+        make.run("tc", &shape)?;
     }
     Ok(())
-}
-
-/// State of a host's link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LinkState {
-    /// Connected.
-    Up,
-    /// Nothing passes, as if the cable were pulled.
-    Down,
-}
-
-/// Connects a host's link, or pulls it.
-pub fn link(dir: &Path, host: &str, to: LinkState) -> Result<(), LabError> {
-    let state = State::of(dir)?;
-    state.plan.number(host)?;
-    let to = if to == LinkState::Up { "up" } else { "down" };
-    ip(&format!("-n {} link set {host} {to}", state.plan.switch())).map(|_| ())
-}
-
-/// What passed a host's link since it was made, seen from the host. Bytes are
-/// those of whole Ethernet frames (14 bytes of header, no preamble, no checksum),
-/// headers of IP and TCP included. What the stack hands down in one piece counts
-/// as one packet with one set of headers, however many frames a wire would carry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-pub struct Counters {
-    /// Bytes that came to the host and its VMs.
-    pub rx_bytes: u64,
-    /// Packets that came to them.
-    pub rx_packets: u64,
-    /// Bytes that they sent.
-    pub tx_bytes: u64,
-    /// Packets that they sent.
-    pub tx_packets: u64,
-}
-
-#[derive(Deserialize)]
-struct LinkStats {
-    stats64: Directions,
-    #[serde(default)]
-    flags: Vec<String>,
-}
-
-#[derive(Deserialize)]
-struct Directions {
-    rx: Amounts,
-    tx: Amounts,
-}
-
-#[derive(Deserialize)]
-struct Amounts {
-    bytes: u64,
-    packets: u64,
-}
-
-/// Reads the counters of a host's link, after its shaping in both directions.
-pub fn counters(dir: &Path, host: &str) -> Result<Counters, LabError> {
-    let state = State::of(dir)?;
-    state.plan.number(host)?;
-    link_stats(state.plan, host).map(|(counters, _)| counters)
-}
-
-/// Counters of a host's link, and whether it is connected.
-pub(crate) fn link_stats(plan: Plan, host: &str) -> Result<(Counters, bool), LabError> {
-    let command = format!("-n {} -j -s link show dev {host}", plan.switch());
-    parse_stats(&ip(&command)?)
-}
-
-/// The switch's end receives what the host sends.
-fn parse_stats(json: &str) -> Result<(Counters, bool), LabError> {
-    let links: Vec<LinkStats> = parse("ip -j -s link show", json)?;
-    let [link] = links.as_slice() else {
-        return Err(LabError::Command {
-            command: "ip -j -s link show".into(),
-            why: format!("{} links instead of one", links.len()),
-        });
-    };
-    let Directions { rx, tx } = &link.stats64;
-    let counters = Counters {
-        rx_bytes: tx.bytes,
-        rx_packets: tx.packets,
-        tx_bytes: rx.bytes,
-        tx_packets: rx.packets,
-    };
-    Ok((counters, link.flags.iter().any(|f| f == "UP")))
 }
 
 /// Deletes an interface of the root namespace; one that is not there is no error.
@@ -328,24 +203,5 @@ mod tests {
         assert_eq!(who.as_deref(), Some("10.77.9.0/24 is routed to tun0"));
         assert_eq!(taken(plan, "[]", "[ ]").unwrap(), None);
         assert!(taken(plan, "{", "").is_err());
-    }
-
-    #[test]
-    fn counters_are_turned_to_the_hosts_view() {
-        let json = r#"[{"ifname":"host-a","flags":["BROADCAST","UP"],"stats64":{
-            "rx":{"bytes":10,"packets":1,"errors":0},"tx":{"bytes":30,"packets":3}}}]"#;
-        let (counters, up) = parse_stats(json).unwrap();
-        assert!(up);
-        let expected = Counters { rx_bytes: 30, rx_packets: 3, tx_bytes: 10, tx_packets: 1 };
-        assert_eq!(counters, expected);
-        assert!(parse_stats("[]").is_err());
-    }
-
-    #[test]
-    fn a_missing_program_names_its_package() {
-        let error = run("no-such-program", &["x"]).unwrap_err().to_string();
-        assert!(error.contains("no-such-program") && error.contains("Debian package"), "{error}");
-        let error = run("ip", &["frobnicate"]).unwrap_err().to_string();
-        assert!(error.contains("`ip frobnicate` failed: Object"), "{error}");
     }
 }

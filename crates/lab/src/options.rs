@@ -93,7 +93,7 @@ impl UpOptions {
         const NAME: &str = "qemu-system-x86_64";
         let missing = |program: &Path| LabError::Tool {
             program: program.display().to_string(),
-            package: crate::net::package(NAME),
+            package: crate::tool::package(NAME),
         };
         match &self.qemu {
             Some(path) => path.canonicalize().map_err(|_| missing(path)),

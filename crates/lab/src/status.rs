@@ -9,7 +9,7 @@ use types::{HostId, Rate};
 use crate::inside::{HostProcesses, OutsideProcesses};
 use crate::proxy::FrontStatus;
 use crate::state::{Places, State};
-use crate::{Counters, Identity, LabError, Proxy, inside, net};
+use crate::{Counters, Identity, LabError, Proxy, inside, link};
 
 /// A lab.
 #[derive(Debug, Clone, Serialize)]
@@ -60,7 +60,7 @@ pub fn status(dir: &Path) -> Result<LabStatus, LabError> {
     let places = Places::new(&dir);
     let plan = state.plan;
     let host = |(number, host): (u8, HostId)| {
-        let link = net::link_stats(plan, host.as_str()).ok();
+        let link = link::link_stats(plan, host.as_str()).ok();
         HostStatus {
             address: plan.host(number).to_string(),
             namespace: plan.namespace(&host),

@@ -11,8 +11,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::proc::MARKER;
 use crate::state::{Lock, Namespace, Places, State, Supervisor};
 use crate::supervise::READY;
+use crate::tool::Maker;
 use crate::{Identity, LabError, Plan, UpOptions};
-use crate::{certs, config, down, logs, net, options, ready};
+use crate::{certs, config, down, logs, net, options, ready, tool};
 
 /// A supervisor has this long to arrange its namespaces.
 const ARRANGE: Duration = Duration::from_secs(10);
@@ -45,7 +46,7 @@ pub(crate) fn check_machine() -> Result<(), LabError> {
     }
     for program in ["ip", "tc", "unshare", "nsenter"] {
         if options::find(program).is_none() {
-            let package = net::package(program);
+            let package = tool::package(program);
             return Err(LabError::Tool { program: program.into(), package });
         }
     }
@@ -97,10 +98,10 @@ fn make_network(places: &Places, state: &mut State) -> Result<(), LabError> {
     make_namespace(places, state, plan.switch())?;
     state.links.push(plan.outside_link());
     state.write(&places.dir)?;
-    net::make_switch(plan, state.proxy)?;
+    net::make_switch(Maker { id: &state.id }, plan, state.proxy)?;
     for (number, host) in plan.hosts() {
         make_namespace(places, state, plan.namespace(&host))?;
-        net::make_host(plan, number, &host, state.link)?;
+        net::make_host(Maker { id: &state.id }, plan, number, &host, state.link)?;
     }
     Ok(())
 }
@@ -109,7 +110,7 @@ fn make_namespace(places: &Places, state: &mut State, name: String) -> Result<()
     let mut namespace = Namespace { name, id: None };
     state.namespaces.push(namespace.clone());
     state.write(&places.dir)?;
-    namespace.id = Some(net::make_namespace(&namespace)?);
+    namespace.id = Some(net::make_namespace(Maker { id: &state.id }, &namespace)?);
     state.namespaces.pop();
     state.namespaces.push(namespace);
     state.write(&places.dir)
@@ -219,7 +220,7 @@ mod tests {
         State::new(Plan::new(78, 1).unwrap(), None, true).write(&lab).unwrap();
         let text = env(&lab).unwrap();
         let script = format!("{text}printf '%s\\n' \"$GODWIT_CONTROLLER\" \"$GODWIT_KEY\"");
-        let said = net::run("sh", &["-c", &script]).unwrap();
+        let said = tool::run("sh", &["-c", &script]).unwrap();
         let key = lab.canonicalize().unwrap().join("tls/admin.key");
         assert_eq!(said, format!("https://10.78.0.1:7443\n{}\n", key.display()));
     }

@@ -1,5 +1,5 @@
 //! Stands in for `godwit` in the lab's own tests: supervisor and proxy are real,
-//! agent and controller only live, and two verbs move bytes.
+//! agent and controller only live; further verbs bring a lab up and move bytes.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -19,6 +19,8 @@ fn main() -> ExitCode {
             lab::proxy_main(Path::new(file)).map_err(|e| e.to_string())
         }
         ["agent" | "controller", "--config", file] => live(Path::new(file)),
+        ["up", dir, net, rate] => up(dir, net, rate),
+        ["down", dir] => lab::down(Path::new(dir)).map_err(|e| e.to_string()),
         ["serve", address] => serve(address).map_err(|e| e.to_string()),
         ["send", address, count] => send(address, count),
         _ => Err(format!("not a verb of the stand-in: {args:?}")),
@@ -30,6 +32,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// A lab of stand-ins, not waited for; the rate of its links may be empty.
+fn up(dir: &str, net: &str, rate: &str) -> Result<(), String> {
+    let mut options = lab::UpOptions::new(dir);
+    options.net = net.parse().map_err(|e| format!("{net}: {e}"))?;
+    options.link =
+        (!rate.is_empty()).then(|| rate.parse()).transpose().map_err(|e| format!("{e}"))?;
+    options.qemu = Some("/bin/true".into());
+    options.wait = None;
+    lab::up(&options).map_err(|e| e.to_string())
 }
 
 /// Lives as long as its configuration was there at the start.

@@ -4,6 +4,7 @@
 mod support;
 
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use godwit_lab as lab;
@@ -83,13 +84,10 @@ fn bytes_pass_between_hosts_are_counted_and_stop_with_the_link() {
     assert!((0.7..1.5).contains(&seconds), "{seconds} s");
 
     lab::link(&lab.dir, "host-b", LinkState::Down).unwrap();
-    let ping = ["ping", "-c1", "-W1", "-q", &lab.ip("host-b")].map(str::to_owned);
-    let ping: Vec<&str> = ping.iter().map(String::as_str).collect();
     let connect = || {
         let address = lab.address("host-b", 9000).parse().unwrap();
         std::net::TcpStream::connect_timeout(&address, Duration::from_millis(300)).map(|_| ())
     };
-    let _ = ping;
     assert_eq!(connect().unwrap_err().kind(), std::io::ErrorKind::TimedOut);
     assert_eq!(lab::status(&lab.dir).unwrap().hosts[1].link_up, Some(false));
     lab::link(&lab.dir, "host-b", LinkState::Up).unwrap();
@@ -166,4 +164,27 @@ fn down_finds_everything_after_a_crash() {
     lab::down(&lab.dir).unwrap();
     assert!(!agent.alive() && orphans.iter().all(|o| !o.alive()));
     lab.down();
+}
+
+#[test]
+fn down_finds_everything_wherever_up_was_killed() {
+    let begun = Instant::now();
+    let dir = support::new_dir();
+    let up = || {
+        let mut command = Command::new(STANDIN);
+        command.args(["up", dir.to_str().unwrap(), "208", ""]);
+        command
+    };
+    assert!(up().status().unwrap().success());
+    let whole = begun.elapsed();
+    lab::down(&dir).unwrap();
+    support::nothing_left(&dir, 208);
+    for part in 1..=12 {
+        let mut child = up().spawn().unwrap();
+        std::thread::sleep(whole * part / 12);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        lab::down(&dir).unwrap();
+        support::nothing_left(&dir, 208);
+    }
 }
