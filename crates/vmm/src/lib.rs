@@ -1,1 +1,32 @@
 //! QEMU on Linux: command line, scopes, taps, memory files.
+//!
+//! An instance is one QEMU of a VM. It is planned first, without side effects; the
+//! plan is a record that its owner journals before anything is made, so that after
+//! a crash everything can be found again or removed. QEMU and its carrier outlive
+//! the process that started them.
+
+mod accel;
+mod argv;
+mod carrier;
+mod config;
+mod dirs;
+mod error;
+mod hypervisor;
+mod images;
+mod life;
+mod machines;
+mod memory;
+mod process;
+mod readable;
+mod record;
+mod scope;
+mod spawn;
+mod taps;
+
+pub use accel::Accel;
+pub use config::{Facts, HostConfig};
+pub use error::VmmError;
+pub use hypervisor::Hypervisor;
+pub use life::{Incoming, Instance, Leftover};
+pub use record::InstanceRecord;
+pub use taps::Tap;

@@ -1,0 +1,100 @@
+//! How guests are executed: by KVM where that really works, else by TCG.
+
+use std::fmt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::process::Command;
+
+use crate::{HostConfig, VmmError};
+
+/// Name of QEMU's accelerator.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Accel {
+    /// Emulation.
+    Tcg,
+    /// The processor's own virtualisation.
+    Kvm,
+}
+
+impl fmt::Display for Accel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcg => "tcg",
+            Self::Kvm => "kvm",
+        })
+    }
+}
+
+/// A KVM that works runs the firmware in a fraction of this.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A boot sector that waits for the timer's interrupt and then says so. Before it
+/// runs, the firmware has been through protected mode and the disk's interrupts.
+fn boot_sector() -> [u8; 512] {
+    let mut sector = [0; 512];
+    // sti; hlt; mov al, 16; out 0xf4, al; again: cli; hlt; jmp again
+    let code = [0xfb, 0xf4, 0xb0, 0x10, 0xe6, 0xf4, 0xfa, 0xf4, 0xeb, 0xfc];
+    sector[..code.len()].copy_from_slice(&code);
+    sector[510..].copy_from_slice(&[0x55, 0xaa]);
+    sector
+}
+
+/// What `isa-debug-exit` makes of the 16 above.
+const SAID: i32 = 16 << 1 | 1;
+
+impl Accel {
+    /// The configured one, or what a small guest finds out.
+    pub(crate) async fn choose(config: &HostConfig) -> Result<Self, VmmError> {
+        match config.accel.as_deref() {
+            Some("tcg") => return Ok(Self::Tcg),
+            Some("kvm") => return Ok(Self::Kvm),
+            Some(other) => {
+                return Err(VmmError::Config {
+                    option: "accel",
+                    problem: format!("{other:?} is unknown: write \"tcg\" or \"kvm\""),
+                });
+            }
+            None => {}
+        }
+        if !Path::new("/dev/kvm").exists() {
+            return Ok(Self::Tcg);
+        }
+        if Self::Kvm.runs_a_guest(config, PATIENCE).await? {
+            return Ok(Self::Kvm);
+        }
+        tracing::warn!("/dev/kvm is there, but runs no guest: guests are emulated");
+        Ok(Self::Tcg)
+    }
+
+    /// Whether a guest boots and gets its timer's interrupts.
+    async fn runs_a_guest(self, config: &HostConfig, limit: Duration) -> Result<bool, VmmError> {
+        let image = config.run_dir.join("probe.img");
+        std::fs::write(&image, boot_sector()).map_err(VmmError::io("write", &image))?;
+        let mut command = Command::new(&config.qemu);
+        for dir in &config.data_dirs {
+            command.arg("-L").arg(dir);
+        }
+        command.args(["-nodefaults", "-no-user-config", "-display", "none", "-vga", "none"]);
+        command.arg("-machine").arg(format!("pc,accel={self}"));
+        command.args(["-m", "16", "-device", "isa-debug-exit,iobase=0xf4,iosize=1"]);
+        let drive = serde_json::json!({
+            "node-name": "probe", "driver": "raw", "read-only": true,
+            "file": { "driver": "file", "filename": image.to_string_lossy() },
+        });
+        command.arg("-blockdev").arg(drive.to_string());
+        command.args(["-device", "virtio-blk-pci,drive=probe,bootindex=1"]);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.kill_on_drop(true).spawn();
+        let mut child = child.map_err(VmmError::io("run", &config.qemu))?;
+        let ended = tokio::time::timeout(limit, child.wait()).await;
+        if ended.is_err() {
+            let _ = child.kill().await;
+        }
+        let _ = std::fs::remove_file(&image);
+        Ok(matches!(ended, Ok(Ok(status)) if status.code() == Some(SAID)))
+    }
+}

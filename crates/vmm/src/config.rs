@@ -1,0 +1,49 @@
+//! What a host offers, and how its QEMUs are run.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use types::{Bytes, PoolName};
+
+use crate::Accel;
+
+/// The host's part of every VM's life; from the administrator, never from a peer.
+#[derive(Debug, Clone)]
+pub struct HostConfig {
+    /// The QEMU binary.
+    pub qemu: PathBuf,
+    /// Directories with QEMU's firmware, where not the built-in ones.
+    pub data_dirs: Vec<PathBuf>,
+    /// `tcg` or `kvm`; found out by running a small guest when absent.
+    pub accel: Option<String>,
+    /// Sockets and pid files; private. Its path must be short: 107 bytes are the
+    /// longest path of a unix socket.
+    pub run_dir: PathBuf,
+    /// Logs; private.
+    pub state_dir: PathBuf,
+    /// Guest memory: a tmpfs of our own, mounted when it is not there yet.
+    pub memory_dir: PathBuf,
+    /// Size of that tmpfs.
+    pub memory_size: Bytes,
+    /// Storage pools: name and directory.
+    pub pools: BTreeMap<PoolName, PathBuf>,
+    /// Bridges that NICs may be plugged into.
+    pub bridges: Vec<PoolName>,
+    /// The program that has the subcommand `carrier`.
+    pub carrier: PathBuf,
+}
+
+/// What is known about a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// QEMU's version, such as `10.0.2`.
+    pub version: String,
+    /// How guests are executed.
+    pub accel: Accel,
+    /// Memory for VMs.
+    pub memory_total: Bytes,
+    /// Of this, reserved.
+    pub memory_used: Bytes,
+    /// Processors.
+    pub cpus: u32,
+}

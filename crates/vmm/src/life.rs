@@ -1,0 +1,244 @@
+//! The life of one instance: start, adopt, end.
+
+use std::fs;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::process::{self, Identity};
+use crate::spawn::spawn;
+use crate::{Hypervisor, InstanceRecord, VmmError, dirs};
+
+/// From QEMU's start until its monitor answers.
+const STARTING: Duration = Duration::from_secs(30);
+/// Until the monitor of a QEMU that runs answers.
+const ANSWERING: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(5);
+
+/// Where the guest's first state comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Incoming {
+    /// It boots.
+    No,
+    /// It arrives: QEMU waits for `migrate-incoming`.
+    Yes,
+}
+
+/// A QEMU that runs, with a connection to its monitor. Dropping it ends nothing.
+#[derive(Debug)]
+pub struct Instance {
+    /// What was planned, with QEMU's process.
+    pub record: InstanceRecord,
+    /// The monitor.
+    pub qmp: qmp::Client,
+    /// What QEMU says by itself, from the beginning of the connection.
+    pub events: qmp::Events,
+    /// What this QEMU can do.
+    pub features: qmp::Features,
+}
+
+impl Instance {
+    /// A reader of events of its own, from now on; `None` if the monitor is closed.
+    pub fn take_events(&mut self) -> Option<qmp::Events> {
+        self.qmp.events()
+    }
+}
+
+/// Something that belongs to no known instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leftover {
+    /// Run directory or memory file.
+    pub path: PathBuf,
+    /// The QEMU that uses the run directory.
+    pub pid: Option<u32>,
+}
+
+impl Hypervisor {
+    /// Makes everything that was planned and starts QEMU; the guest does not
+    /// execute yet.
+    ///
+    /// # Errors
+    /// What failed, with the last that QEMU said. Everything was undone.
+    pub async fn start(
+        &self,
+        record: &InstanceRecord,
+        incoming: Incoming,
+    ) -> Result<Instance, VmmError> {
+        let mut record = record.clone();
+        match self.start_all(&mut record, incoming).await {
+            Ok(instance) => Ok(instance),
+            Err(error) => {
+                if let Err(also) = self.end(&record).await {
+                    tracing::error!(vm = %record.vm, %also, "cannot undo a failed start");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    async fn start_all(
+        &self,
+        record: &mut InstanceRecord,
+        incoming: Incoming,
+    ) -> Result<Instance, VmmError> {
+        let args = self.argv(record, incoming)?;
+        dirs::private(&record.run_dir)?;
+        dirs::private(&record.log_dir)?;
+        dirs::log(&record.serial_log())?;
+        self.reserve(record).await?;
+        for tap in &record.taps {
+            tap.create().await?;
+        }
+        let (log, start) = dirs::log(&record.qemu_log())?;
+        let name = record.full_name();
+        let mut command = self.scopes.wrap(&name, &self.config.qemu, &args);
+        command.env(crate::carrier::MARKER, &record.run_dir).current_dir("/");
+        let qemu = spawn(command, log, self.scopes.create(&name), b"").await?;
+        record.pid = Some(qemu.pid);
+        record.start_time = Some(qemu.started);
+        let connected = tokio::select! {
+            connected = self.connect(record, STARTING) => connected.map_err(|e| e.to_string()),
+            () = qemu.exited() => Err("it ended".to_owned()),
+        };
+        connected.map_err(|problem| VmmError::Start {
+            problem,
+            log: dirs::tail(&record.qemu_log(), start),
+        })
+    }
+
+    /// Filling gigabytes takes a while; other VMs need not wait for it.
+    async fn reserve(&self, record: &InstanceRecord) -> Result<(), VmmError> {
+        let (memory, path, size) = (self.memory.clone(), record.memory_file(), record.spec.memory);
+        let made = tokio::task::spawn_blocking(move || memory.create(&path, size)).await;
+        made.map_err(|e| VmmError::io("reserve memory file", &record.memory)(e.into()))?
+    }
+
+    /// Finds the QEMU of a record and connects to it; `None` if it is dead.
+    ///
+    /// # Errors
+    /// It lives, but its monitor does not answer.
+    pub async fn adopt(&self, record: &InstanceRecord) -> Result<Option<Instance>, VmmError> {
+        let Some(qemu) = self.process(record) else { return Ok(None) };
+        let mut record = record.clone();
+        record.pid = Some(qemu.pid);
+        record.start_time = Some(qemu.started);
+        tokio::select! {
+            connected = self.connect(&record, ANSWERING) => match connected {
+                Err(_) if !qemu.alive() => Ok(None),
+                connected => connected.map(Some),
+            },
+            () = qemu.exited() => Ok(None),
+        }
+    }
+
+    async fn connect(
+        &self,
+        record: &InstanceRecord,
+        limit: Duration,
+    ) -> Result<Instance, VmmError> {
+        let record = record.clone();
+        if let Some((qmp, features)) = self.monitors.get(&record.run_dir)
+            && let Some(events) = qmp.events()
+        {
+            return Ok(Instance { record, qmp, events, features });
+        }
+        let socket = record.qmp_socket();
+        let deadline = Instant::now() + limit;
+        let (qmp, events) = loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match qmp::Client::connect(&socket, left).await {
+                Ok(connected) => break connected,
+                // Not there yet, unless time is up.
+                Err(qmp::QmpError::Connect { .. }) if !left.is_zero() => {
+                    tokio::time::sleep(POLL).await;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        };
+        let features = qmp::Features::probe(&qmp).await?;
+        self.monitors.keep(&record.run_dir, &qmp, &features);
+        Ok(Instance { record, qmp, events, features })
+    }
+
+    /// Kills QEMU and its carrier and removes everything that was made for the
+    /// instance but its logs. Fine if there is nothing any more.
+    ///
+    /// # Errors
+    /// Something could not be ended or removed; to be tried again.
+    pub async fn end(&self, record: &InstanceRecord) -> Result<(), VmmError> {
+        if let Some(qemu) = self.process(record) {
+            qemu.kill("QEMU").await?;
+        }
+        self.monitors.forget(&record.run_dir);
+        self.end_carrier(record).await?;
+        for tap in &record.taps {
+            tap.remove().await?;
+        }
+        self.memory.remove(&record.memory_file())?;
+        self.scopes.remove(&record.full_name()).await;
+        dirs::absent(fs::remove_dir_all(&record.run_dir))
+            .map_err(VmmError::io("remove directory", &record.run_dir))
+    }
+
+    /// Whether the QEMU of a record runs.
+    pub fn is_alive(&self, record: &InstanceRecord) -> bool {
+        self.process(record).is_some()
+    }
+
+    /// Completes when the QEMU of a record has ended; at once if it has already.
+    pub fn wait_exit(
+        &self,
+        record: &InstanceRecord,
+    ) -> impl Future<Output = ()> + Send + use<> + 'static {
+        let exited = self.process(record).map(Identity::exited);
+        async move {
+            if let Some(exited) = exited {
+                exited.await;
+            }
+        }
+    }
+
+    /// What lies in our directories and belongs to none of the `known` instances.
+    /// Nothing of it is touched.
+    ///
+    /// # Errors
+    /// A directory cannot be read.
+    pub fn leftovers(&self, known: &[InstanceRecord]) -> Result<Vec<Leftover>, VmmError> {
+        let run_dir = &self.config.run_dir;
+        let list = || -> io::Result<Vec<PathBuf>> {
+            fs::read_dir(run_dir)?.map(|e| Ok(e?.path())).collect()
+        };
+        let dirs = list().map_err(VmmError::io("read", run_dir))?;
+        let dirs = dirs.into_iter().filter(|dir| dir.is_dir() && *dir != self.config.memory_dir);
+        let files = self.memory.list().map_err(VmmError::io("read", &self.config.memory_dir))?;
+        Ok(dirs
+            .chain(files)
+            .filter(|path| known.iter().all(|r| *path != r.run_dir && *path != r.memory))
+            .map(|path| {
+                let pid_file = path.join("qemu.pid");
+                let qemu = process::find("cmdline", pid_file.as_os_str().as_bytes());
+                Leftover { path, pid: qemu.map(|qemu| qemu.pid) }
+            })
+            .collect())
+    }
+
+    /// The QEMU of a record, if it runs. One that was started and not journalled
+    /// any more is found by its arguments.
+    pub(crate) fn process(&self, record: &InstanceRecord) -> Option<Identity> {
+        if !self.is_of_this_boot(record) {
+            return None;
+        }
+        if let Some(identity) = record.identity() {
+            return identity.alive().then_some(identity);
+        }
+        let pid_file = record.pid_file();
+        let item = pid_file.as_os_str().as_bytes();
+        process::read_pid(&pid_file)
+            .filter(|pid| process::has(*pid, "cmdline", item))
+            .and_then(Identity::of)
+            .or_else(|| process::find("cmdline", item))
+    }
+}

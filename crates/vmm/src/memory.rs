@@ -1,0 +1,176 @@
+//! Guest memory: one file for each instance, on a tmpfs of our own.
+
+use std::ffi::CString;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FallocateFlags, fallocate, statfs, statvfs};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount, mount_remount};
+use types::Bytes;
+
+use crate::{VmmError, dirs};
+
+/// The kernel's number of tmpfs.
+const TMPFS: i64 = 0x0102_1994;
+
+/// The place of guest memory.
+#[derive(Debug, Clone)]
+pub(crate) struct MemoryStore {
+    dir: PathBuf,
+    /// A size to keep to where the file system does not.
+    limit: Option<Bytes>,
+}
+
+impl MemoryStore {
+    /// Mounts a tmpfs, adopts the one that is there, or takes the plain directory
+    /// where mounting is not permitted.
+    pub(crate) fn open(dir: &Path, size: Bytes) -> Result<Self, VmmError> {
+        dirs::private(dir)?;
+        let store = |limit| Self { dir: dir.to_owned(), limit };
+        if is_own_tmpfs(dir).map_err(VmmError::io("look at", dir))? {
+            // It may have been made with another size; smaller than what is used is refused.
+            if let Err(error) = mount_remount(dir, flags(), options(size, "")) {
+                tracing::warn!(dir = %dir.display(), %error, "memory keeps its former size");
+            }
+            return Ok(store(None));
+        }
+        let with = |extra| {
+            let options = options(size, extra);
+            mount("godwit-memory", dir, "tmpfs", flags(), options.as_c_str())
+        };
+        // Huge pages halve the cost of filling it; not every kernel has them here.
+        match with(",huge=within_size").or_else(|_| with("")) {
+            Ok(()) => Ok(store(None)),
+            Err(Errno::PERM | Errno::ACCESS) => {
+                let dir_name = dir.display().to_string();
+                tracing::warn!(dir = dir_name, "may not mount: guest memory is in plain files");
+                Ok(store(Some(size)))
+            }
+            Err(error) => Err(VmmError::io("mount a tmpfs on", dir)(error.into())),
+        }
+    }
+
+    /// Makes a file and reserves its space.
+    pub(crate) fn create(&self, path: &Path, size: Bytes) -> Result<(), VmmError> {
+        let short = || {
+            let (total, used) = self.usage();
+            VmmError::NotEnoughMemory {
+                wanted: size,
+                free: Bytes(total.0.saturating_sub(used.0)),
+                total,
+                remedy: "end or move VMs of this host, or raise memory_size",
+            }
+        };
+        let (total, used) = self.usage();
+        if self.limit.is_some() && used.0.saturating_add(size.0) > total.0 {
+            return Err(short());
+        }
+        let mut options = OpenOptions::new();
+        let file = options.read(true).write(true).create_new(true).mode(0o600).open(path);
+        let file = file.map_err(VmmError::io("create memory file", path))?;
+        let reserved = fallocate(&file, FallocateFlags::empty(), 0, size.0);
+        reserved.map_err(|error| {
+            let _ = fs::remove_file(path);
+            match error {
+                Errno::NOSPC | Errno::NOMEM | Errno::DQUOT => short(),
+                error => VmmError::io("reserve memory file", path)(error.into()),
+            }
+        })
+    }
+
+    /// Removes a file; fine if there is none.
+    pub(crate) fn remove(&self, path: &Path) -> Result<(), VmmError> {
+        dirs::absent(fs::remove_file(path)).map_err(VmmError::io("remove memory file", path))
+    }
+
+    /// The files that are there.
+    pub(crate) fn list(&self) -> io::Result<Vec<PathBuf>> {
+        fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.path())).collect()
+    }
+
+    /// The path of an instance's file.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// How much there is, and how much of it is taken.
+    pub(crate) fn usage(&self) -> (Bytes, Bytes) {
+        if let Some(limit) = self.limit {
+            // Blocks are always counted in units of 512 bytes here.
+            let blocks = |path: &PathBuf| fs::metadata(path).map_or(0, |m| m.blocks() * 512);
+            let used = self.list().unwrap_or_default().iter().map(blocks).sum();
+            return (limit, Bytes(used));
+        }
+        match statvfs(&self.dir) {
+            Ok(stat) => {
+                let used = stat.f_blocks.saturating_sub(stat.f_bfree);
+                (Bytes(stat.f_blocks * stat.f_frsize), Bytes(used * stat.f_frsize))
+            }
+            Err(_) => (Bytes(0), Bytes(0)),
+        }
+    }
+}
+
+/// Whether `dir` is itself the root of a tmpfs.
+fn is_own_tmpfs(dir: &Path) -> io::Result<bool> {
+    let parent = dir.join("..");
+    let mounted = fs::metadata(dir)?.dev() != fs::metadata(parent)?.dev();
+    Ok(mounted && statfs(dir)?.f_type as i64 == TMPFS)
+}
+
+fn flags() -> MountFlags {
+    MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC
+}
+
+fn options(size: Bytes, extra: &str) -> CString {
+    // Digits and our own words: there is no NUL in them.
+    CString::new(format!("mode=0700,size={}{extra}", size.0)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::mount::{UnmountFlags, unmount};
+
+    use super::*;
+
+    struct Mounted(tempfile::TempDir);
+
+    impl Drop for Mounted {
+        fn drop(&mut self) {
+            while unmount(self.0.path(), UnmountFlags::DETACH).is_ok() {}
+        }
+    }
+
+    #[test]
+    fn a_full_store_says_so_and_keeps_nothing() {
+        let dir = Mounted(tempfile::tempdir().unwrap());
+        let store = MemoryStore::open(dir.0.path(), Bytes::mib(8)).unwrap();
+        let (a, b) = (store.path("a"), store.path("b"));
+        store.create(&a, Bytes::mib(6)).unwrap();
+        assert_eq!(fs::metadata(&a).unwrap().mode() & 0o777, 0o600);
+        let error = store.create(&b, Bytes::mib(4)).unwrap_err();
+        assert!(error.to_string().starts_with("not enough memory"), "{error}");
+        assert_eq!(store.list().unwrap(), vec![a.clone()]);
+        assert_eq!(store.usage(), (Bytes::mib(8), Bytes::mib(6)));
+        // Adopted with what is in it, and with its new size.
+        let store = MemoryStore::open(dir.0.path(), Bytes::mib(12)).unwrap();
+        store.create(&b, Bytes::mib(4)).unwrap();
+        assert!(matches!(store.create(&b, Bytes::mib(2)), Err(VmmError::Io { .. })));
+        for path in [&a, &b, &b] {
+            store.remove(path).unwrap();
+        }
+        assert_eq!(store.usage(), (Bytes::mib(12), Bytes(0)));
+    }
+
+    #[test]
+    fn a_plain_directory_keeps_its_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = MemoryStore { dir: dir.path().to_owned(), limit: Some(Bytes::mib(4)) };
+        store.create(&store.path("a"), Bytes::mib(2)).unwrap();
+        let error = store.create(&store.path("b"), Bytes::mib(4)).unwrap_err();
+        assert!(matches!(error, VmmError::NotEnoughMemory { .. }), "{error}");
+    }
+}
