@@ -38,7 +38,7 @@ pub fn down(dir: &Path) -> Result<(), LabError> {
 pub(crate) fn remove(dir: &Path, state: &State) -> Result<(), LabError> {
     let mut left = Vec::new();
     if state.same_boot() {
-        left.extend(end_processes(state));
+        left.extend(end_processes(dir, state));
         // What follows would fail, or hide from the next `down` what it must find.
         if !left.is_empty() {
             return Err(LabError::Left { left });
@@ -86,7 +86,7 @@ fn ancestors() -> BTreeSet<u32> {
 }
 
 /// Ends every process of the lab; what could not be ended.
-fn end_processes(state: &State) -> Vec<String> {
+fn end_processes(dir: &Path, state: &State) -> Vec<String> {
     let deadline = Instant::now() + PATIENCE;
     let mut seen_groups: BTreeSet<PathBuf> = BTreeSet::new();
     // Supervisors first: they would start again what ends.
@@ -109,6 +109,7 @@ fn end_processes(state: &State) -> Vec<String> {
         }
         std::thread::sleep(Duration::from_millis(10));
     }
+    seen_groups.extend(groups::of_vms(&dir.join("hosts")));
     groups::remove(&seen_groups, deadline)
 }
 

@@ -36,6 +36,32 @@ fn directory(controllers: &str, path: &str) -> Option<PathBuf> {
     candidates.into_iter().map(|root| root.join(inside)).find(|dir| dir.is_dir())
 }
 
+/// Groups of the VMs that ever were on the hosts of a lab, whether a process is
+/// left in them or not: agents keep a directory for each VM, named by its UUID.
+pub(crate) fn of_vms(hosts: &Path) -> BTreeSet<PathBuf> {
+    let vms: BTreeSet<String> =
+        list(hosts).iter().flat_map(|host| list(&host.join("state/vms"))).map(name).collect();
+    let mut roots = list(Path::new(ROOT));
+    roots.push(ROOT.into());
+    let groups = roots.iter().flat_map(|root| list(&root.join(OURS)));
+    groups.filter(|group| vms.iter().any(|vm| is_of(&name(group.clone()), vm))).collect()
+}
+
+/// A VM's groups are named by its UUID and, after a hyphen, the instance.
+fn is_of(group: &str, vm: &str) -> bool {
+    vm.parse::<uuid::Uuid>().is_ok()
+        && group.strip_prefix(vm).is_some_and(|instance| instance.starts_with('-'))
+}
+
+fn list(dir: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect()
+}
+
+fn name(path: PathBuf) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
 /// Removes groups that have become empty, and their parents as far as Godwit made
 /// them and nobody else's are in them; what could not be removed.
 pub(crate) fn remove(groups: &BTreeSet<PathBuf>, deadline: Instant) -> Vec<String> {
@@ -71,5 +97,8 @@ mod tests {
         assert_eq!(directory("", "/godwit-like"), None);
         assert_eq!(directory("", "/godwit/no-such-vm"), None);
         assert_eq!(of(std::process::id()), BTreeSet::new());
+        let vm = "0192f0c0-0000-7000-8000-000000000001";
+        assert!(is_of(&format!("{vm}-x1"), vm));
+        assert!(!is_of(vm, vm) && !is_of("anything-x1", "anything"));
     }
 }

@@ -14,9 +14,11 @@ use crate::tool::{Maker, ip, parse};
 use crate::{LabError, Plan};
 
 const NETNS: &str = "/run/netns";
-/// Bucket of a shaped link: as much as 1 Gbit/s needs between two timer ticks,
-/// and several of the largest packets that the stack hands down in one piece.
-const BURST: &str = "512kb";
+/// Bucket of a shaped link, as the time in which the link empties it: enough to
+/// reach the rate with coarse timers, too little to be felt.
+const BUCKET_MILLISECONDS: u64 = 4;
+/// Two of the largest pieces that the stack hands down at once.
+const SMALLEST_BUCKET: u64 = 128 << 10;
 /// Longest time a packet waits for a shaped link before it is dropped.
 const LATENCY: &str = "100ms";
 
@@ -137,11 +139,13 @@ pub(crate) fn make_host(
     ] {
         make.ip(&command)?;
     }
-    let Some(Rate(bits)) = rate else { return Ok(()) };
+    let Some(rate) = rate else { return Ok(()) };
+    let burst = (rate.bytes_per_second() / 1000 * BUCKET_MILLISECONDS).max(SMALLEST_BUCKET);
     for (namespace, link) in [(&inside, "uplink"), (&switch, host.as_str())] {
         let shape = format!(
-            "-n {namespace} qdisc add dev {link} root tbf rate {bits}bit burst {BURST} \
-             latency {LATENCY}"
+            "-n {namespace} qdisc add dev {link} root tbf rate {}bit burst {burst} \
+             latency {LATENCY}",
+            rate.0
         );
         make.run("tc", &shape)?;
     }

@@ -59,7 +59,7 @@ impl UpOptions {
             memory: Bytes::mib(4096),
             proxy: true,
             godwit: std::env::current_exe().unwrap_or_else(|_| "godwit".into()),
-            wait: Some(Duration::from_secs(30)),
+            wait: Some(Duration::from_secs(60)),
         }
     }
 

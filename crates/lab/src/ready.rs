@@ -69,7 +69,12 @@ async fn look(client: &Client, places: &Places, plan: Plan) -> Option<Missing> {
     let views = match client.hosts().await {
         Ok(views) => views,
         Err(e) => {
-            let what = format!("the controller is not reached: {e}");
+            let what = format!(
+                "the controller is not reached (a packet filter of this machine must let {} \
+                 through on {}): {e}",
+                plan.network(),
+                plan.outside_link()
+            );
             return Some(Missing { what, log: places.log("controller") });
         }
     };

@@ -45,7 +45,7 @@ impl Config {
 
 /// The program `godwit lab-host --config FILE`: narrows its namespaces, says
 /// that it is ready, and keeps the configured program running until it is ended
-/// itself. Must be called before the process has started a thread.
+/// itself. `up` starts it in namespaces of its own; nothing else should.
 pub fn host_main(config: &Path) -> Result<(), LabError> {
     let config = Config::read(config)?;
     // A terminal that goes away must not take the lab along. Fails where this

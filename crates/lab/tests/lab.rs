@@ -145,6 +145,13 @@ fn down_finds_everything_after_a_crash() {
     // Something like a QEMU that was cut off from all that started it.
     let script = "setsid env -i sleep 1000 >/dev/null 2>&1 & setsid sleep 1001 >/dev/null 2>&1 & echo started";
     assert_eq!(lab.output("host-b", &["sh", "-c", script]), "started");
+    // Groups of VMs: of one that runs, and of one whose agent did not clean up.
+    let groups = support::groups(&lab, ["11", "22"]);
+    let join = format!(
+        "setsid env -i sleep 1002 >/dev/null 2>&1 & echo $! > {}",
+        groups[0].join("cgroup.procs").display()
+    );
+    lab.output("host-a", &["sh", "-c", &join]);
     let memory = lab.dir.join("hosts/host-a/memory");
     lab.output("host-a", &["mount", "-t", "tmpfs", "tmpfs", memory.to_str().unwrap()]);
     let orphans = eventually(|| {
@@ -163,6 +170,7 @@ fn down_finds_everything_after_a_crash() {
     assert!(agent.alive() && orphans.iter().all(|o| o.alive()));
     lab::down(&lab.dir).unwrap();
     assert!(!agent.alive() && orphans.iter().all(|o| !o.alive()));
+    assert!(groups.iter().all(|group| !group.exists()), "{groups:?}");
     lab.down();
 }
 

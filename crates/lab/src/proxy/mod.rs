@@ -47,10 +47,19 @@ pub fn proxy_main(config: &Path) -> Result<(), LabError> {
     let text = fs::read_to_string(config).map_err(LabError::file("read", config))?;
     let config: Config = serde_json::from_str(&text)
         .map_err(|e| LabError::Damaged { path: config.to_owned(), why: e.to_string() })?;
+    allow_many_sockets();
     let system = |source| LabError::System { action: "start the proxy".into(), source };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system)?;
     runtime.block_on(run(config))
+}
+
+/// Each port of each host is a socket, and each connection two: more than the usual
+/// limit with many hosts.
+fn allow_many_sockets() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
 }
 
 pub(crate) async fn run(config: Config) -> Result<(), LabError> {

@@ -97,6 +97,20 @@ impl Server {
     }
 }
 
+/// Control groups as an agent of host-a would have made them for two VMs.
+pub(crate) fn groups(lab: &Lab, vms: [&str; 2]) -> [PathBuf; 2] {
+    let mounted = Path::new("/sys/fs/cgroup");
+    let unified = mounted.join("cgroup.controllers").exists();
+    let root = if unified { mounted.to_owned() } else { mounted.join("memory") };
+    vms.map(|number| {
+        let uuid = format!("0192f0c0-0000-7000-80{number}-{:012}", lab.net);
+        fs::create_dir_all(lab.dir.join("hosts/host-a/state/vms").join(&uuid)).unwrap();
+        let group = root.join("godwit").join(format!("{uuid}-x1"));
+        fs::create_dir_all(&group).unwrap();
+        group
+    })
+}
+
 /// Looks with other means than the lab's own.
 pub(crate) fn nothing_left(dir: &Path, net: u8) {
     assert!(!dir.exists());
