@@ -1,5 +1,7 @@
 //! What every store does, in the same words for each of them.
 
+#![allow(clippy::unwrap_used)]
+
 use std::sync::Arc;
 
 use godwit_store::{

@@ -1,5 +1,7 @@
 //! The embedded store's file: durable, private, locked, and never destroyed.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
