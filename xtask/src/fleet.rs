@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use api::{Client, ClientConfig, ClientError};
 use lab::Plan;
-use types::{Bytes, MigrationReport, Outcome, Rate};
+use types::{Bytes, MigrationReport, Outcome, Rate, VmName};
 
 use crate::check::cargo;
 use crate::proc::{self, Messages, Running};
@@ -167,6 +167,35 @@ impl Fleet {
     /// It fails; the error holds what it said.
     pub(crate) fn run(&self, args: &[&str]) -> Result<String> {
         proc::output(&mut self.godwit(args), SHORT)
+    }
+
+    /// A host's own folder, as seen from outside; mounts in it are not seen.
+    pub(crate) fn host_dir(&self, host: &str) -> PathBuf {
+        self.dir.join("hosts").join(host)
+    }
+
+    /// The memory file of a VM on a host, as a path that can be opened from here.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(crate) fn memory_file(&self, vm: &VmName, host: &str) -> Result<PathBuf> {
+        let agent = lab::processes(&self.dir, host)?.agent.context("no agent")?;
+        let folder = self.host_dir(host).join("memory");
+        let folder = format!("/proc/{}/root{}", agent.pid, folder.display());
+        let id = self.ask(async |c| c.vm(vm).await)?.spec.uuid.context("no UUID")?.to_string();
+        let mut folders = vec![PathBuf::from(&folder)];
+        while let Some(next) = folders.pop() {
+            for entry in std::fs::read_dir(&next).context("cannot list memory files")? {
+                let path = entry?.path();
+                let named = path.to_string_lossy().contains(&id);
+                if path.is_dir() {
+                    folders.push(path);
+                } else if named {
+                    return Ok(path);
+                }
+            }
+        }
+        bail!("no memory file of {vm} in {folder}")
     }
 
     /// Begins a migration and leaves it running.

@@ -196,8 +196,11 @@ impl<'a> Rig<'a> {
         let accel = accel.first().map(|h| h.facts.accel.clone()).context("no host")?;
         let mut spec = guests::spec(fleet, &theirs)?;
         spec.machine = machine;
+        // The memory block of Godwit's VM, to the byte.
+        let memory = fleet.memory_file(&vm, "host-a")?.metadata()?.len();
         let recipe = Recipe {
             spec,
+            memory,
             qemu: args.qemu.qemu.clone().unwrap_or_else(|| "qemu-system-x86_64".into()),
             data: args.qemu.qemu_data.clone(),
             accel,

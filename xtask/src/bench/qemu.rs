@@ -31,6 +31,8 @@ pub(super) struct Plain {
 pub(super) struct Recipe {
     /// The guest; its machine type is a versioned one.
     pub(super) spec: VmSpec,
+    /// Bytes of its memory block.
+    pub(super) memory: u64,
     /// The QEMU program.
     pub(super) qemu: PathBuf,
     /// Folders for `-L`.
@@ -192,8 +194,8 @@ fn arguments(
     command.args(["-machine", &format!("{},memory-backend=pc.ram", spec.machine)]);
     command.args(["-accel", &recipe.accel, "-cpu", &spec.cpu_model]);
     command.args(["-smp", &spec.vcpus.to_string()]);
-    let bytes = spec.memory.0;
-    command.args(["-m", &format!("{}M", bytes >> 20)]);
+    let bytes = recipe.memory;
+    command.args(["-m", &format!("{}k", bytes >> 10)]);
     command
         .arg("-object")
         .arg(format!("memory-backend-file,id=pc.ram,size={bytes},mem-path={memory},share=on"));

@@ -77,8 +77,9 @@ fn console(stage: &mut Stage) -> Result<()> {
             ensure!(beats.wait_for(ip, 20, ANSWER), "no heartbeat after the move to {to}");
             ensure!(stream.wait_for(4096, ANSWER), "the TCP stream stands still on {to}");
             let heard = beats.report(ip);
+            // A packet that another has overtaken is one regression and one missing.
             ensure!(
-                heard.regressions == 0 && heard.reboots == 0,
+                heard.regressions <= heard.missing && heard.reboots == 0,
                 "the guest went back in time: {heard:?}"
             );
             gaps.push(heard.longest_gap.as_secs_f64());

@@ -190,7 +190,7 @@ impl Stage {
 
     /// A host's own folder, as seen from outside; mounts in it are not seen.
     pub(super) fn host_dir(&self, host: &str) -> PathBuf {
-        self.fleet.dir().join("hosts").join(host)
+        self.fleet.host_dir(host)
     }
 
     /// The folder of files that all hosts see as the pool `shared`.
@@ -249,24 +249,7 @@ impl Stage {
     /// # Errors
     /// There is none.
     pub(super) fn memory_file(&self, vm: &VmName, host: &str) -> Result<PathBuf> {
-        let agent = lab::processes(self.fleet.dir(), host)?.agent.context("no agent")?;
-        let inside = PathBuf::from(format!("/proc/{}/root", agent.pid));
-        let folder = self.host_dir(host).join("memory");
-        let folder = inside.join(folder.strip_prefix("/")?);
-        let id = self.view(vm)?.spec.uuid.context("no UUID")?.to_string();
-        let mut folders = vec![folder.clone()];
-        while let Some(next) = folders.pop() {
-            for entry in std::fs::read_dir(&next).context("cannot list memory files")? {
-                let path = entry?.path();
-                let named = path.to_string_lossy().contains(&id);
-                if path.is_dir() {
-                    folders.push(path);
-                } else if named {
-                    return Ok(path);
-                }
-            }
-        }
-        bail!("no memory file of {vm} in {}", folder.display())
+        self.fleet.memory_file(vm, host)
     }
 
     /// Stops and removes every VM, and wants nothing left of it anywhere.
