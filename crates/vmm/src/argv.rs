@@ -283,3 +283,6 @@ fn text(path: &Path) -> Result<String, VmmError> {
 fn escape(value: &str) -> String {
     value.replace(',', ",,")
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,7 +21,7 @@ pub struct Tap {
 impl Tap {
     /// The tap of an instance's `index`th interface. Two instances never share one.
     pub(crate) fn new(vm: VmId, instance: &str, index: usize, bridge: &PoolName) -> Self {
-        let hash = fnv(format!("{vm} {instance} {index}").as_bytes());
+        let hash = fnv(format!("{index} {vm} {instance}").as_bytes());
         Self { name: format!("gw{:012x}", hash >> 16), bridge: bridge.clone() }
     }
 

@@ -1,0 +1,201 @@
+//! The command line as a whole, and what must never get out of its place.
+
+use proptest::prelude::*;
+use types::{DiskBus, VmId, VmSpec};
+
+use super::*;
+use crate::taps::Tap;
+
+const SMALL: &str = r#"
+    name = "small"
+    uuid = "6a0c5b2e-8a53-4f0d-9f5e-0d8e5a7c1b11"
+    memory = "64MiB"
+    machine = "pc-i440fx-7.2"
+    serial = "none"
+    [[disks]]
+    pool = "shared"
+    file = "old.img"
+    format = "raw"
+    bus = "ide"
+"#;
+
+const LARGE: &str = r#"
+    name = "web-01.example"
+    uuid = "0b7f6a52-1a55-4b1c-8f1e-57cbb7d0a111"
+    vcpus = 4
+    memory = "2GiB"
+    cpu_model = "Skylake-Server-v4,-avx512f"
+    machine = "pc-q35-7.2"
+    [boot]
+    kernel = { pool = "images", file = "linux" }
+    initrd = { pool = "images", file = "initrd" }
+    cmdline = "console=ttyS0 -S quiet,accel=kvm"
+    [[disks]]
+    pool = "shared"
+    file = "web.qcow2"
+    format = "qcow2"
+    [[disks]]
+    pool = "shared"
+    file = "data.img"
+    format = "raw"
+    bus = "ide"
+    [[nics]]
+    mac = "52:54:00:00:00:01"
+    bridge = "br0"
+    [[nics]]
+    mac = "52:54:00:00:00:02"
+    bridge = "br0"
+"#;
+
+fn record(spec: VmSpec) -> InstanceRecord {
+    let vm = spec.uuid.unwrap_or(VmId(uuid::Uuid::nil()));
+    let nics = spec.nics.iter().enumerate();
+    InstanceRecord {
+        vm,
+        instance: "s1".into(),
+        pid: None,
+        start_time: None,
+        boot_id: "boot".into(),
+        run_dir: "/run/godwit/0b7f6a52-s1".into(),
+        log_dir: "/var/lib/god,wit/vms/web".into(),
+        memory: "/run/godwit/memory/web-s1".into(),
+        taps: nics.map(|(i, nic)| Tap::new(vm, "s1", i, &nic.bridge)).collect(),
+        spec,
+    }
+}
+
+fn images(spec: &VmSpec) -> Images {
+    let path = |name: &str| PathBuf::from(format!("/srv/pool/{name}"));
+    Images {
+        kernel: spec.boot.as_ref().map(|_| path("linux")),
+        initrd: spec.boot.as_ref().and_then(|b| b.initrd.as_ref()).map(|_| path("initrd")),
+        disks: spec
+            .disks
+            .iter()
+            .enumerate()
+            .map(|(i, d)| DiskFile { path: path(d.file.as_str()), direct: i == 0 })
+            .collect(),
+    }
+}
+
+fn line(spec: &VmSpec, accel: Accel, incoming: Incoming) -> Result<Vec<String>, VmmError> {
+    argv(&Launch {
+        record: &record(spec.clone()),
+        images: &images(spec),
+        data_dirs: &["/opt/qemu/share".into()],
+        accel,
+        vhost: accel == Accel::Kvm,
+        incoming,
+    })
+}
+
+/// One option and its value on each line.
+fn shown(args: &[String]) -> String {
+    let mut text = String::new();
+    for arg in args {
+        let flag = arg.starts_with('-') && !arg.contains(' ');
+        text.push_str(if flag && !text.is_empty() { "\n" } else { " " });
+        text.push_str(arg);
+    }
+    text.trim_start().to_owned()
+}
+
+#[test]
+fn a_small_one() {
+    let spec: VmSpec = toml::from_str(SMALL).unwrap();
+    insta::assert_snapshot!(shown(&line(&spec, Accel::Tcg, Incoming::No).unwrap()));
+}
+
+#[test]
+fn a_large_one_arriving() {
+    let spec: VmSpec = toml::from_str(LARGE).unwrap();
+    insta::assert_snapshot!(shown(&line(&spec, Accel::Kvm, Incoming::Yes).unwrap()));
+}
+
+#[test]
+fn the_kernel_command_line_is_one_argument() {
+    let spec: VmSpec = toml::from_str(LARGE).unwrap();
+    let args = line(&spec, Accel::Tcg, Incoming::No).unwrap();
+    let at = args.iter().position(|a| a == "-append").unwrap();
+    assert_eq!(args[at + 1], "console=ttyS0 -S quiet,accel=kvm");
+}
+
+#[test]
+fn what_has_no_place_is_refused() {
+    let mut spec: VmSpec = toml::from_str(SMALL).unwrap();
+    for i in 0..4 {
+        let mut disk = spec.disks[0].clone();
+        disk.file = format!("more{i}.img").parse().unwrap();
+        spec.disks.push(disk);
+    }
+    let error = line(&spec, Accel::Tcg, Incoming::No).unwrap_err().to_string();
+    assert!(error.contains("disks[4].bus"), "{error}");
+    spec.machine = "microvm".into();
+    assert!(line(&spec, Accel::Tcg, Incoming::No).is_err());
+    let mut spec: VmSpec = toml::from_str(LARGE).unwrap();
+    spec.nics[1].mac = None;
+    let error = line(&spec, Accel::Tcg, Incoming::No).unwrap_err().to_string();
+    assert!(error.contains("nics[1].mac"), "{error}");
+}
+
+/// Addresses of all PCI devices.
+fn addresses(args: &[String]) -> Vec<String> {
+    args.iter()
+        .filter_map(|arg| serde_json::from_str::<Value>(arg).ok())
+        .filter_map(|device| device.get("addr")?.as_str().map(str::to_owned))
+        .collect()
+}
+
+proptest! {
+    /// Whatever a checked spec contains, the options are ours, every device has its
+    /// own address, and the addresses of those before it do not change.
+    #[test]
+    fn options_are_ours(
+        cpu in "[-A-Za-z0-9_.,+=]{1,40}",
+        cmdline in "[ -~]{0,60}",
+        disks in 0usize..=16,
+        nics in 0usize..=16,
+    ) {
+        let mut spec: VmSpec = toml::from_str(LARGE).unwrap();
+        spec.cpu_model = cpu;
+        spec.boot.as_mut().unwrap().cmdline = cmdline;
+        let (disk, nic) = (spec.disks[0].clone(), spec.nics[0].clone());
+        spec.disks = (0..disks).map(|i| {
+            let mut disk = disk.clone();
+            disk.file = format!("d{i}").parse().unwrap();
+            disk.bus = DiskBus::Virtio;
+            disk
+        }).collect();
+        spec.nics = (0..nics).map(|i| {
+            let mut nic = nic.clone();
+            nic.mac = Some(format!("52:54:00:00:00:{i:02x}").parse().unwrap());
+            nic
+        }).collect();
+        spec.check().unwrap();
+        let args = line(&spec, Accel::Tcg, Incoming::No).unwrap();
+        let mut flags = Vec::new();
+        let mut rest = args.iter();
+        while let Some(flag) = rest.next() {
+            flags.push(flag.as_str());
+            if !["-nodefaults", "-no-user-config", "-S"].contains(&flag.as_str()) {
+                prop_assert!(rest.next().is_some());
+            }
+        }
+        let known = [
+            "-L", "-nodefaults", "-no-user-config", "-name", "-uuid", "-smbios", "-machine",
+            "-object", "-m", "-smp", "-cpu", "-vga", "-display", "-sandbox", "-S", "-pidfile",
+            "-chardev", "-mon", "-serial", "-kernel", "-initrd", "-append", "-blockdev",
+            "-device", "-netdev",
+        ];
+        for flag in flags {
+            prop_assert!(known.contains(&flag), "{}", flag);
+        }
+        let found = addresses(&args);
+        prop_assert_eq!(found.len(), disks + nics);
+        let unique: std::collections::BTreeSet<_> = found.iter().collect();
+        prop_assert_eq!(unique.len(), found.len());
+        spec.disks.truncate(1);
+        let fewer = addresses(&line(&spec, Accel::Tcg, Incoming::No).unwrap());
+        prop_assert!(fewer.iter().all(|address| found.contains(address)));
+    }
+}

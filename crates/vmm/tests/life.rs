@@ -1,0 +1,185 @@
+//! A real QEMU without disks: started, found again, ended, and nothing left of it.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use godwit_vmm::{Accel, HostConfig, Hypervisor, Incoming, VmmError};
+use rustix::mount::{UnmountFlags, unmount};
+use types::{Bytes, VmSpec};
+
+struct Host {
+    dir: tempfile::TempDir,
+}
+
+impl Host {
+    fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap() }
+    }
+
+    fn config(&self) -> HostConfig {
+        let qemu = std::env::var_os("GODWIT_TEST_QEMU");
+        let data = std::env::var_os("GODWIT_TEST_QEMU_DATA").unwrap_or_default();
+        let dir = self.dir.path();
+        HostConfig {
+            qemu: qemu.map_or_else(|| "qemu-system-x86_64".into(), PathBuf::from),
+            data_dirs: std::env::split_paths(&data).filter(|d| *d != Path::new("")).collect(),
+            accel: Some("tcg".into()),
+            run_dir: dir.join("run"),
+            state_dir: dir.join("state"),
+            memory_dir: dir.join("memory"),
+            memory_size: Bytes::mib(96),
+            pools: BTreeMap::from([("images".parse().unwrap(), dir.join("images"))]),
+            bridges: Vec::new(),
+            carrier: dir.join("carrier.sh"),
+        }
+    }
+
+    async fn open(&self) -> Hypervisor {
+        Hypervisor::open(self.config()).await.unwrap()
+    }
+
+    /// Everything that is left in the run and memory directories.
+    fn left(&self) -> Vec<PathBuf> {
+        ["run", "memory"]
+            .iter()
+            .flat_map(|name| std::fs::read_dir(self.dir.path().join(name)).unwrap())
+            .map(|entry| entry.unwrap().path())
+            .collect()
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        while unmount(self.dir.path().join("memory"), UnmountFlags::DETACH).is_ok() {}
+    }
+}
+
+fn spec(hypervisor: &Hypervisor) -> VmSpec {
+    VmSpec {
+        machine: hypervisor.resolve_machine("q35").unwrap(),
+        ..toml::from_str(
+            "name = 'test'\nmemory = '64MiB'\nuuid = '6a0c5b2e-8a53-4f0d-9f5e-0d8e5a7c1b11'",
+        )
+        .unwrap()
+    }
+}
+
+async fn soon(what: impl Future<Output = ()>) {
+    tokio::time::timeout(Duration::from_secs(20), what).await.unwrap();
+}
+
+#[tokio::test]
+async fn started_adopted_ended() {
+    let host = Host::new();
+    let hypervisor = host.open().await;
+    let facts = hypervisor.facts();
+    assert_eq!(facts.accel, Accel::Tcg);
+    assert!(facts.version.split('.').count() == 3, "{}", facts.version);
+    let plan = hypervisor.plan(&spec(&hypervisor), "s1").unwrap();
+    assert_eq!(host.left(), Vec::<PathBuf>::new(), "a plan makes nothing");
+
+    let started = hypervisor.start(&plan, Incoming::No).await.unwrap();
+    let record = started.record.clone();
+    assert_eq!(started.qmp.status().await.unwrap().status, "prelaunch");
+    started.qmp.cont().await.unwrap();
+    assert_eq!(started.qmp.status().await.unwrap().status, "running");
+    let blocks = started.qmp.human("info ramblock").await.unwrap();
+    let ours = &record.blocks()[0];
+    assert!(blocks.contains(&format!(" {} ", ours.block)), "{blocks}");
+    assert_eq!(std::fs::metadata(&ours.file).unwrap().len(), ours.length);
+    assert_eq!(hypervisor.facts().memory_used, Bytes::mib(64));
+    for path in [&record.run_dir, &record.log_dir] {
+        assert_eq!(std::fs::metadata(path).unwrap().mode() & 0o777, 0o700);
+    }
+    // In a session of its own, which is what outlives us.
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", record.pid.unwrap())).unwrap();
+    let session = stat.rsplit(") ").next().unwrap().split(' ').nth(3).unwrap().to_owned();
+    assert_eq!(session, record.pid.unwrap().to_string());
+    // The only connection there can be is shared, not waited for.
+    let twice = hypervisor.adopt(&record).await.unwrap().unwrap();
+    assert_eq!(twice.qmp.status().await.unwrap().status, "running");
+    drop((started, twice));
+
+    // Another agent knows the plan only.
+    drop(hypervisor);
+    let hypervisor = host.open().await;
+    assert!(hypervisor.is_alive(&plan));
+    assert!(hypervisor.leftovers(std::slice::from_ref(&plan)).unwrap().is_empty());
+    assert_eq!(hypervisor.leftovers(&[]).unwrap().len(), 2);
+    let mut adopted = hypervisor.adopt(&plan).await.unwrap().unwrap();
+    assert_eq!(adopted.record, record);
+    adopted.qmp.stop().await.unwrap();
+    assert_eq!(adopted.events.next().await.unwrap().name(), "STOP");
+    assert!(adopted.take_events().is_some());
+
+    let exit = hypervisor.wait_exit(&record);
+    hypervisor.end(&plan).await.unwrap();
+    soon(exit).await;
+    soon(hypervisor.wait_exit(&record)).await;
+    assert!(!hypervisor.is_alive(&record));
+    assert!(hypervisor.adopt(&record).await.unwrap().is_none());
+    assert_eq!(adopted.events.next().await, None);
+    assert_eq!(host.left(), Vec::<PathBuf>::new());
+    assert!(record.serial_log().exists());
+    hypervisor.end(&record).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failed_start_tells_why_and_leaves_nothing() {
+    let host = Host::new();
+    let hypervisor = host.open().await;
+    let good = spec(&hypervisor);
+    let bad = VmSpec { cpu_model: "abacus".into(), ..good.clone() };
+    let plan = hypervisor.plan(&bad, "s1").unwrap();
+    let error = hypervisor.start(&plan, Incoming::No).await.unwrap_err();
+    assert!(matches!(&error, VmmError::Start { .. }), "{error}");
+    assert!(error.to_string().contains("abacus"), "{error}");
+    assert_eq!(host.left(), Vec::<PathBuf>::new());
+
+    let large = VmSpec { memory: Bytes::mib(128), ..good };
+    let plan = hypervisor.plan(&large, "s1").unwrap();
+    let error = hypervisor.start(&plan, Incoming::Yes).await.unwrap_err();
+    assert!(error.to_string().starts_with("not enough memory"), "{error}");
+    assert_eq!(host.left(), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn what_the_host_lacks_is_said_in_the_plan() {
+    let host = Host::new();
+    let hypervisor = host.open().await;
+    let good = spec(&hypervisor);
+    let refused = |text: &str, part: &str| {
+        let table = format!("{}{text}", toml::to_string(&good).unwrap());
+        let spec: VmSpec = toml::from_str(&table).unwrap();
+        let error = hypervisor.plan(&spec, "s1").unwrap_err().to_string();
+        assert!(error.contains(part), "{part}: {error}");
+    };
+    let nic = "[[nics]]\nmac = '52:54:00:00:00:01'\nbridge = 'nowhere0'";
+    refused(nic, "bridge nowhere0");
+    refused("[boot.kernel]\npool = 'images'\nfile = 'linux'", "pool images");
+    std::fs::create_dir(host.dir.path().join("images")).unwrap();
+    refused("[boot.kernel]\npool = 'images'\nfile = 'linux'", "file linux");
+    let alias = VmSpec { machine: "q35".into(), ..good.clone() };
+    assert!(hypervisor.plan(&alias, "s1").unwrap_err().to_string().contains("versioned"));
+    assert!(hypervisor.plan(&good, "../x").is_err());
+    assert!(hypervisor.plan(&VmSpec { uuid: None, ..good.clone() }, "s1").is_err());
+    assert_eq!(host.left(), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn an_arriving_one_waits_for_its_stream() {
+    let host = Host::new();
+    let hypervisor = host.open().await;
+    let plan = hypervisor.plan(&spec(&hypervisor), "d0123456789abcdef").unwrap();
+    let started = hypervisor.start(&plan, Incoming::Yes).await.unwrap();
+    assert_eq!(started.qmp.status().await.unwrap().status, "inmigrate");
+    let uri = format!("unix:{}", plan.migration_socket().display());
+    started.qmp.migrate_incoming(&uri).await.unwrap();
+    assert!(plan.migration_socket().exists());
+    hypervisor.end(&started.record).await.unwrap();
+    assert_eq!(host.left(), Vec::<PathBuf>::new());
+}
