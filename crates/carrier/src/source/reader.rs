@@ -192,7 +192,7 @@ impl<'a> Reader<'a> {
         }
         self.idle = false;
         self.pages_in_section += 1;
-        let mut push = |batch: &mut Batch| match content {
+        let push = |batch: &mut Batch| match content {
             Content::Zero => batch.push_zero(block, number),
             Content::Raw(bytes) => match <&[u8; PAGE_SIZE]>::try_from(bytes) {
                 Ok(page) if !pages::is_zero(page) => batch.push(block, number, page),
@@ -201,7 +201,8 @@ impl<'a> Reader<'a> {
         };
         if push(&mut self.batch) == Pushed::Full {
             self.flush();
-            push(&mut self.batch);
+            // An empty batch takes any page.
+            let _ = push(&mut self.batch);
         }
         Ok(())
     }
