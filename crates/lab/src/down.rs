@@ -145,3 +145,60 @@ fn remove_files(dir: &Path) -> Result<(), LabError> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+    use crate::proc::{MARKER, NamespaceId};
+    use crate::state::{Namespace, Supervisor};
+    use crate::{Identity, Plan};
+
+    /// A state that names a process and a namespace which are not the lab's.
+    fn misleading(pid: u32) -> State {
+        let mut state = State::new(Plan::new(209, 1).unwrap(), None, false);
+        let mut process = Identity::of(pid).unwrap();
+        process.started -= 1;
+        state.supervisors.push(Supervisor { name: "controller".into(), process });
+        // Stands for another namespace now than when it was recorded.
+        let name = format!("../../proc/{pid}/ns/net");
+        state.namespaces.push(Namespace { name, id: NamespaceId::of("/proc/self/ns/mnt") });
+        state
+    }
+
+    #[test]
+    fn what_is_not_the_labs_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = Command::new("sleep").arg("60").env(MARKER, "another").spawn().unwrap();
+        let identity = Identity::of(child.id()).unwrap();
+        let lab = dir.path().join("lab");
+        for boot in [None, Some("another boot")] {
+            let mut state = misleading(child.id());
+            if let Some(boot) = boot {
+                // Then even a true identity means nothing.
+                state.boot = boot.into();
+                state.supervisors[0].process = identity;
+            }
+            fs::create_dir_all(lab.join("logs")).unwrap();
+            state.write(&lab).unwrap();
+            remove(&lab, &state).unwrap();
+            assert!(identity.alive() && !lab.exists());
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn only_a_lab_s_directory_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("thesis.txt");
+        fs::write(&file, "x").unwrap();
+        assert!(matches!(down(dir.path()), Err(LabError::NotUp { .. })));
+        assert!(file.exists());
+        fs::remove_file(file).unwrap();
+        down(dir.path()).unwrap();
+        assert!(!dir.path().exists());
+        down(dir.path()).unwrap();
+    }
+}
