@@ -7,9 +7,9 @@ use types::{Bytes, Rate};
 
 use crate::{DEFAULT_NET, LabError, Plan};
 
-/// Unix sockets lie deep in a lab directory, and their paths have at most 107
-/// bytes; this much is left for the directory itself.
-const LONGEST_DIR: usize = 40;
+/// Paths of unix sockets have at most 107 bytes, and the deepest of a lab,
+/// `/hosts/host-a/run/` with an instance of 41 bytes and `/migration`, takes 69.
+const LONGEST_DIR: usize = 38;
 
 /// The slowest link that still carries a heartbeat, in bits a second.
 const SLOWEST: u64 = 1_000_000;
