@@ -105,3 +105,152 @@ fn owned(world: &World<'_>, intent: &VmIntent) -> Step {
         _ => Step::Wait,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use types::{
+        AttemptRecord, Epoch, Incarnation, MigrationReport, Outcome, Ownership, VmId, VmSpec,
+    };
+
+    use super::*;
+
+    fn id(n: u128) -> AttemptId {
+        AttemptId(uuid::Uuid::from_u128(n))
+    }
+
+    fn host(name: &str) -> HostId {
+        name.parse().unwrap()
+    }
+
+    fn spec() -> VmSpec {
+        let json = r#"{"name": "web01", "memory": 2097152, "machine": "pc-q35-7.2",
+                       "uuid": "0190a000-0000-7000-8000-000000000001"}"#;
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn ownership(attempt: Option<AttemptId>) -> Ownership {
+        Ownership {
+            owner: host("host-a"),
+            epoch: Epoch(1),
+            incarnation: Incarnation(1),
+            attempt,
+            settled: true,
+        }
+    }
+
+    fn intent(desired: RunState, generation: u64) -> VmIntent {
+        VmIntent { spec: spec(), ownership: ownership(None), desired, start_generation: generation }
+    }
+
+    fn attempt(n: u128, spoil: fn(&mut AttemptRecord)) -> AttemptIntent {
+        let (from, to) = (host("host-a"), host("host-b"));
+        let name = "web01".parse().unwrap();
+        let mut record = AttemptRecord {
+            id: id(n),
+            vm: spec().uuid.unwrap(),
+            from: from.clone(),
+            to: to.clone(),
+            epoch: Epoch(1),
+            incarnation: Incarnation(1),
+            secret: String::new(),
+            verify: false,
+            blackout_budget_ms: 300,
+            destination: None,
+            phase: AttemptPhase::Preparing,
+            abort: None,
+            cancelled: false,
+            report: MigrationReport::begun(id(n), name, from, to, 0),
+        };
+        spoil(&mut record);
+        AttemptIntent {
+            record,
+            spec: spec(),
+            ownership: ownership(Some(id(n))),
+            desired: RunState::Running,
+            start_generation: 1,
+        }
+    }
+
+    fn record(generation: u64) -> VmRecord {
+        let vm: VmId = spec().uuid.unwrap();
+        VmRecord { start_generation: generation, ..VmRecord::new(vm) }
+    }
+
+    #[test]
+    fn an_owner_sees_to_what_is_desired() {
+        use Qemu::{Dead, Halted, Paused, Running};
+        let cases = [
+            (RunState::Running, 2, Dead, Step::Start(2)),
+            (RunState::Paused, 2, Dead, Step::Start(2)),
+            (RunState::Running, 1, Dead, Step::Wait), // it powered off: not started again
+            (RunState::Stopped, 2, Dead, Step::Wait),
+            (RunState::Running, 1, Running, Step::Wait),
+            (RunState::Running, 1, Paused, Step::Cont),
+            (RunState::Running, 1, Halted, Step::Wait),
+            (RunState::Paused, 1, Running, Step::Pause),
+            (RunState::Paused, 1, Paused, Step::Wait),
+            (RunState::Stopped, 1, Running, Step::End),
+            (RunState::Stopped, 1, Halted, Step::End),
+        ];
+        for (desired, generation, qemu, step) in cases {
+            let world = World {
+                me: &host("host-a"),
+                record: &record(1),
+                qemu,
+                intent: Some(&intent(desired, generation)),
+                attempts: &[],
+            };
+            assert_eq!(decide(&world), step, "{desired} {generation} {qemu:?}");
+        }
+    }
+
+    #[test]
+    fn attempts_are_begun_once_and_only_while_they_are_open() {
+        let cases: [(fn(&mut AttemptRecord), Step); 5] = [
+            (|_| {}, Step::BeginIncoming(id(7))),
+            (|r| r.abort = Some("cancelled".into()), Step::Wait),
+            (|r| r.phase = AttemptPhase::Copying, Step::Wait),
+            (|r| r.phase = AttemptPhase::Done, Step::Wait),
+            (|r| r.report.outcome = Some(Outcome::Failed), Step::Wait),
+        ];
+        for (spoil, step) in cases {
+            let attempts = [attempt(7, spoil)];
+            let me = host("host-b");
+            let mut here = record(0);
+            let decide_with = |record: &VmRecord| {
+                let world =
+                    World { me: &me, record, qemu: Qemu::Dead, intent: None, attempts: &attempts };
+                decide(&world)
+            };
+            assert_eq!(decide_with(&here), step);
+            here.last_incoming = Some(id(7));
+            assert_eq!(decide_with(&here), Step::Wait, "it was here before");
+        }
+    }
+
+    #[test]
+    fn a_source_begins_even_what_is_already_cancelled_because_only_it_can_end_it() {
+        let me = host("host-a");
+        let mut here = record(1);
+        for spoil in [
+            |_: &mut AttemptRecord| {},
+            |r: &mut AttemptRecord| {
+                r.abort = Some("cancelled".into());
+            },
+        ] {
+            let attempts = [attempt(7, spoil)];
+            let intent = intent(RunState::Running, 1);
+            let world = |record| World {
+                me: &me,
+                record,
+                qemu: Qemu::Running,
+                intent: Some(&intent),
+                attempts: &attempts,
+            };
+            here.last_outgoing = None;
+            assert_eq!(decide(&world(&here)), Step::BeginOutgoing(id(7)));
+            here.last_outgoing = Some(id(7));
+            assert_eq!(decide(&world(&here)), Step::Wait);
+        }
+    }
+}

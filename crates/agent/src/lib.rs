@@ -47,7 +47,7 @@ pub enum AgentError {
     Hypervisor(#[from] vmm::VmmError),
     /// Certificates or the controller's address are wrong.
     #[error("{0}")]
-    Client(#[from] api::client::ClientError),
+    Client(#[from] api::client::ConfigError),
     /// The path of this program is unknown, so carriers cannot be started.
     #[error("the path of this program: {0}")]
     Program(std::io::Error),

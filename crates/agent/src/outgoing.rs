@@ -387,7 +387,7 @@ impl Run<'_> {
             Action::Journal(stage) => self.journal(stage).map_err(Seen::Broken)?,
             Action::BeginCopy => self.begin_copy().await.map_err(Seen::Broken)?,
             Action::Hold => {
-                self.command(types::CarrierCommand::Hold).await.map_err(Seen::Broken)?
+                self.command(types::CarrierCommand::Hold).await.map_err(Seen::Broken)?;
             }
             Action::Unhold => {
                 self.policy.again();

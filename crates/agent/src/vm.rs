@@ -51,6 +51,7 @@ pub(crate) async fn run(
         } else if !matches!(step, Step::Wait) {
             vm.error = None;
         }
+        vm.forget_if_gone();
         vm.publish().await;
         match (step, result) {
             (Step::Wait | Step::NotOurs, _) => vm.wait().await,
@@ -210,6 +211,18 @@ impl Vm {
     fn attempts(&self) -> Vec<AttemptId> {
         let outgoing = self.record.outgoing.iter().map(|o| o.attempt);
         outgoing.chain(self.record.incoming.iter().map(|i| i.attempt)).collect()
+    }
+
+    /// A VM of which nothing is left here, and nothing is asked, has no journal.
+    fn forget_if_gone(&mut self) {
+        let view = self.view.borrow();
+        let asked = !view.heard || view.intent.is_some() || !view.attempts.is_empty();
+        drop(view);
+        if !asked && self.record.is_empty() {
+            if let Err(error) = self.host.journal.remove(self.record.vm) {
+                tracing::warn!(%error, "an empty record stays");
+            }
+        }
     }
 
     /// Until the controller or QEMU has something new.

@@ -239,15 +239,8 @@ impl Run<'_> {
         let paused = self.vm.record.incoming.as_ref().is_some_and(|i| i.paused);
         let (qmp, inputs) = (qemu.qmp.clone(), self.inputs.clone());
         self.tasks.spawn(async move {
-            while !paused {
-                let _ = qmp.cont().await.inspect_err(|error| {
-                    tracing::error!(%error, "the VM is ours and does not start yet");
-                });
-                match qmp.status().await {
-                    Ok(status) if run_state(&status.status) == Qemu::Running => break,
-                    Err(error) if error.is_disconnected() => return,
-                    _ => tokio::time::sleep(Duration::from_millis(200)).await,
-                }
+            if !paused && !execute(&qmp).await {
+                return;
             }
             let _ = inputs.send(Input::Seen(Seen::Started)).await;
             if !paused {
@@ -316,6 +309,20 @@ impl Run<'_> {
             drop(carrier);
             let _ = host.hypervisor.end_carrier(&instance).await;
         });
+    }
+}
+
+/// Lets the processors run; false if QEMU is gone.
+async fn execute(qmp: &qmp::Client) -> bool {
+    loop {
+        if let Err(error) = qmp.cont().await {
+            tracing::error!(%error, "the VM is ours and does not start yet");
+        }
+        match qmp.status().await {
+            Ok(status) if run_state(&status.status) == Qemu::Running => return true,
+            Err(error) if error.is_disconnected() => return false,
+            _ => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
     }
 }
 
