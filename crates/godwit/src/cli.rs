@@ -59,6 +59,9 @@ pub(crate) enum Command {
     /// A fleet on this machine, to try things out.
     #[command(subcommand)]
     Lab(lab::Command),
+    /// Run a host's agent until SIGTERM; its VMs live on.
+    #[command(after_help = "Example:\n  godwit agent --config /etc/godwit/agent.toml")]
+    Agent(Config),
     /// Serves one side of a migration; agents start it.
     #[command(hide = true)]
     Carrier,

@@ -119,3 +119,20 @@ async fn a_carrier_says_what_is_wrong_with_its_configuration() {
     assert_eq!((ended.exit, ended.stdout.as_str()), (1, ""));
     assert!(ended.stderr.contains("error: "), "{}", ended.stderr);
 }
+
+#[tokio::test]
+async fn wrong_configurations_are_told_where_they_are_wrong() {
+    let fake = Fake::start(Script::default()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("agent.toml");
+    let line = format!("agent --config {}", file.display());
+    std::fs::write(&file, "host = \"host-a\"\nadress = \"10.0.0.1\"\n").unwrap();
+    let wrong = fake.run(&line).await;
+    assert_eq!(wrong.exit, 2);
+    for part in ["agent.toml", "line 2", "adress"] {
+        assert!(wrong.stderr.contains(part), "{}", wrong.stderr);
+    }
+    std::fs::write(&file, vec![b'#'; (1 << 20) + 1]).unwrap();
+    let large = fake.run(&line).await;
+    assert!(large.exit == 2 && large.stderr.contains("larger than 1 MiB"), "{large:?}");
+}
