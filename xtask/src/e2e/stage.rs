@@ -1,6 +1,7 @@
 //! What every scenario has at hand: a lab, VMs of its own, moves and checks.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -181,10 +182,24 @@ impl Stage {
         let links = proc::output(ip.args(["-o", "link", "show", "type", "tun"]), SOON)?;
         left.extend(links.lines().map(|l| format!("tap {l}")));
         let id = self.view(vm)?.spec.uuid.context("no UUID")?.to_string();
+        // Sockets lie under the UUID's beginning; logs stay, and are elsewhere.
+        let pattern = format!("*{}*", &id[..8]);
         let mut find = lab::command_in(self.fleet.dir(), host, "find")?;
-        let files =
-            proc::output(find.arg(self.host_dir(host)).args(["-name", &format!("*{id}*")]), SOON)?;
+        for folder in ["run", "memory", "state/journal"] {
+            find.arg(self.host_dir(host).join(folder));
+        }
+        let files = proc::output(find.args(["-name", &pattern]), SOON)?;
         left.extend(files.lines().map(|l| format!("file {l}")));
+        let mut find = Command::new("find");
+        find.args(["/sys/fs/cgroup", "-type", "d", "-name", &format!("*{id}*")]);
+        // Groups come and go while it looks; then it complains, and still tells the rest.
+        let groups = proc::Running::start(&mut find, proc::Messages::Kept)?.wait(SOON)?.stdout;
+        for group in groups.lines() {
+            let members = std::fs::read_to_string(Path::new(group).join("cgroup.procs"));
+            if members.is_ok_and(|m| m.trim().is_empty()) {
+                left.push(format!("control group {group}"));
+            }
+        }
         Ok(left)
     }
 
