@@ -50,7 +50,7 @@ async fn poll(places: &Places, plan: Plan, patience: Duration) -> Result<(), Lab
             Ok(None) => return Ok(()),
             Ok(Some(missing)) => missing,
             Err(_) => Missing {
-                what: "the controller does not answer".into(),
+                what: format!("the controller does not answer{}", filter_hint(plan)),
                 log: places.log("controller"),
             },
         };
@@ -69,12 +69,10 @@ async fn look(client: &Client, places: &Places, plan: Plan) -> Option<Missing> {
     let views = match client.hosts().await {
         Ok(views) => views,
         Err(e) => {
-            let what = format!(
-                "the controller is not reached (a packet filter of this machine must let {} \
-                 through on {}): {e}",
-                plan.network(),
-                plan.outside_link()
-            );
+            let why = e.to_string();
+            // What refuses is reached; what is silent may be filtered.
+            let hint = if why.contains("refused") { String::new() } else { filter_hint(plan) };
+            let what = format!("the controller is not reached: {why}{hint}");
             return Some(Missing { what, log: places.log("controller") });
         }
     };
@@ -83,4 +81,12 @@ async fn look(client: &Client, places: &Places, plan: Plan) -> Option<Missing> {
         what: format!("the controller has not heard the agent of {host}"),
         log: places.log(host.as_str()),
     })
+}
+
+fn filter_hint(plan: Plan) -> String {
+    format!(
+        " (a packet filter of this machine must let {} through on {})",
+        plan.network(),
+        plan.outside_link()
+    )
 }
