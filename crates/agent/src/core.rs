@@ -240,17 +240,15 @@ mod tests {
         ] {
             let attempts = [attempt(7, spoil)];
             let intent = intent(RunState::Running, 1);
-            let world = |record| World {
-                me: &me,
-                record,
-                qemu: Qemu::Running,
-                intent: Some(&intent),
-                attempts: &attempts,
+            let decide_with = |record: &VmRecord| {
+                let qemu = Qemu::Running;
+                let intent = Some(&intent);
+                decide(&World { me: &me, record, qemu, intent, attempts: &attempts })
             };
             here.last_outgoing = None;
-            assert_eq!(decide(&world(&here)), Step::BeginOutgoing(id(7)));
+            assert_eq!(decide_with(&here), Step::BeginOutgoing(id(7)));
             here.last_outgoing = Some(id(7));
-            assert_eq!(decide(&world(&here)), Step::Wait);
+            assert_eq!(decide_with(&here), Step::Wait);
         }
     }
 }

@@ -218,10 +218,11 @@ impl Vm {
         let view = self.view.borrow();
         let asked = !view.heard || view.intent.is_some() || !view.attempts.is_empty();
         drop(view);
-        if !asked && self.record.is_empty() {
-            if let Err(error) = self.host.journal.remove(self.record.vm) {
-                tracing::warn!(%error, "an empty record stays");
-            }
+        if !asked
+            && self.record.is_empty()
+            && let Err(error) = self.host.journal.remove(self.record.vm)
+        {
+            tracing::warn!(%error, "an empty record stays");
         }
     }
 
