@@ -206,7 +206,8 @@ mod tests {
 
     #[test]
     fn attempts_are_begun_once_and_only_while_they_are_open() {
-        let cases: [(fn(&mut AttemptRecord), Step); 5] = [
+        type Spoil = fn(&mut AttemptRecord);
+        let cases: [(Spoil, Step); 5] = [
             (|_| {}, Step::BeginIncoming(id(7))),
             (|r| r.abort = Some("cancelled".into()), Step::Wait),
             (|r| r.phase = AttemptPhase::Copying, Step::Wait),

@@ -445,10 +445,6 @@ impl Run<'_> {
         self.tasks.shutdown().await;
         self.vm.record.outgoing = None;
         self.vm.record.last_outgoing = Some(self.id);
-        if kept {
-            // The event stream went to this attempt; a new connection has a new one.
-            self.vm.qemu = None;
-        }
         self.vm.save()
     }
 }
