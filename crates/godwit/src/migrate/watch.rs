@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use api::Client;
 use api::body::AttemptView;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 use types::{AttemptId, AttemptPhase, MigrationReport};
 
@@ -26,14 +27,15 @@ pub(crate) async fn until_end(
 ) -> Result<MigrationReport, Failure> {
     let MigrationReport { attempt, vm, .. } = begun.report.clone();
     let mut display = Display::new(output);
+    // From here on Ctrl-C no longer ends the program by itself.
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::of)?;
     tokio::select! {
         ended = follow(client, begun, timeout, &mut display, output) => {
             display.end();
             ended
         }
-        signal = tokio::signal::ctrl_c() => {
+        _ = interrupt.recv() => {
             display.end();
-            signal.map_err(Failure::of)?;
             let message = format!("detached: the migration of {vm} goes on");
             Err(Failure::new(TIMED_OUT, message).help(later(attempt)
                 + &format!("; `godwit cancel {vm}` gives it up")))
