@@ -1,1 +1,44 @@
 //! Where a VM can go, and why not elsewhere.
+//!
+//! Pure: the same hosts and the same demand always give the same answer.
+
+mod demand;
+mod host;
+mod machine;
+mod migrate;
+
+pub use demand::Demand;
+pub use host::Host;
+pub use migrate::{Move, preflight};
+
+use types::{Code, HostId, Problem};
+
+/// The host with the most free memory that can take the VM (of equals the first
+/// by name), other than `except`.
+///
+/// # Errors
+/// `no-host`, with the reason of the host that came nearest.
+pub fn place<'a>(
+    demand: &Demand,
+    hosts: &'a [Host],
+    except: Option<&HostId>,
+) -> Result<&'a Host, Problem> {
+    let mut candidates: Vec<&Host> = hosts.iter().filter(|h| Some(&h.id) != except).collect();
+    candidates.sort_by(|a, b| b.up.cmp(&a.up).then(b.free.cmp(&a.free)).then(a.id.cmp(&b.id)));
+    let mut nearest = None;
+    for host in candidates {
+        match demand.fits(host) {
+            Ok(()) => return Ok(host),
+            Err(problem) => nearest = nearest.or(Some(problem)),
+        }
+    }
+    let detail = match nearest {
+        Some(problem) => format!("no host can take {}: {}", demand.vm, problem.detail),
+        None => format!("no host can take {}: no other host is known", demand.vm),
+    };
+    Err(Problem::new(Code::NoHost, detail)
+        .remedy("free memory on a host, or start an agent on one that offers what the VM needs"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,22 @@
+//! A host as the planner sees it.
+
+use types::{Bytes, HostId, PoolName};
+
+/// What a host offers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Its name.
+    pub id: HostId,
+    /// Its agent has been heard lately.
+    pub up: bool,
+    /// Memory that is neither used nor promised.
+    pub free: Bytes,
+    /// QEMU's version, as it says (`7.2.22`, `QEMU emulator version 10.0.2 (Debian …)`).
+    pub qemu: String,
+    /// How guests are executed: `kvm` or `tcg`.
+    pub accel: String,
+    /// Bridges a NIC may be plugged into.
+    pub bridges: Vec<PoolName>,
+    /// Storage pools.
+    pub pools: Vec<PoolName>,
+}
