@@ -10,7 +10,7 @@ use lab::witness::StreamWitness;
 use serde::Serialize;
 use types::{Bytes, MigrationReport, Rate};
 
-use crate::fleet::{self, Fleet, Order, Qemu, Shape, seconds};
+use crate::fleet::{self, Fleet, Order, Parts, Shape, seconds};
 use crate::guests::{self, Linux};
 use crate::setup;
 
@@ -35,7 +35,7 @@ pub(crate) struct Args {
     #[arg(long)]
     link: Option<Rate>,
     #[command(flatten)]
-    qemu: Qemu,
+    parts: Parts,
     /// Leave the lab up at the end.
     #[arg(long)]
     keep: bool,
@@ -60,12 +60,12 @@ struct Shown {
 /// Something did not work, or was not as it should be.
 pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
     ensure!(args.hosts >= 2, "a VM moves between hosts: --hosts must be at least 2");
-    setup::run(args.yes, args.qemu.qemu.is_some())?;
+    setup::run(args.yes, args.parts.qemu.is_some())?;
     let begun = Instant::now();
     let godwit = fleet::build(root, false)?;
     step(begun, "godwit is built");
     setup::become_root(&godwit)?;
-    let shape = Shape { hosts: args.hosts, link: args.link, ..Shape::plain(&args.qemu) };
+    let shape = Shape { hosts: args.hosts, link: args.link, ..Shape::plain(&args.parts) };
     let begun = Instant::now();
     let fleet = Fleet::up(&godwit, &shape)?;
     step(begun, &format!("{} hosts are up, each in a network of its own", args.hosts));

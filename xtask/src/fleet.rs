@@ -20,16 +20,14 @@ const SHORT: Duration = Duration::from_secs(60);
 pub(crate) const LONG: Duration = Duration::from_secs(600);
 
 /// What a lab should be like.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) struct Shape {
     /// Hosts.
     pub(crate) hosts: usize,
     /// Rate of each link; unshaped without.
     pub(crate) link: Option<Rate>,
-    /// QEMU in place of the installed one.
-    pub(crate) qemu: Option<PathBuf>,
-    /// Folders for QEMU's `-L`.
-    pub(crate) qemu_data: Vec<PathBuf>,
+    /// What it is made of.
+    pub(crate) parts: Parts,
     /// A proxy on the links, for delays and cuts.
     pub(crate) proxy: bool,
     /// The agents' `data_plane`.
@@ -40,12 +38,11 @@ pub(crate) struct Shape {
 
 impl Shape {
     /// Two hosts, links as fast as they are, no proxy.
-    pub(crate) fn plain(qemu: &Qemu) -> Self {
+    pub(crate) fn plain(parts: &Parts) -> Self {
         Self {
             hosts: 2,
             link: None,
-            qemu: qemu.qemu.clone(),
-            qemu_data: qemu.qemu_data.clone(),
+            parts: parts.clone(),
             proxy: false,
             data_plane: None,
             memory: Bytes::mib(6 << 10),
@@ -53,15 +50,21 @@ impl Shape {
     }
 }
 
-/// Which QEMU to use.
+/// What the lab is made of, where that is not what is installed.
 #[derive(Debug, Clone, Default, clap::Args)]
-pub(crate) struct Qemu {
+pub(crate) struct Parts {
     /// QEMU in place of the installed one.
     #[arg(long, value_name = "PATH")]
     pub(crate) qemu: Option<PathBuf>,
     /// Folder where that QEMU finds its firmware; may be given more than once.
     #[arg(long, value_name = "DIR")]
     pub(crate) qemu_data: Vec<PathBuf>,
+    /// Kernel of the Linux guests, in place of the distribution's.
+    #[arg(long, value_name = "FILE", requires = "initrd")]
+    pub(crate) kernel: Option<PathBuf>,
+    /// Its initial RAM file system; it has to start `godwit-guest` itself.
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    pub(crate) initrd: Option<PathBuf>,
 }
 
 /// Builds the binary, unless the surroundings name one.
@@ -88,6 +91,7 @@ pub(crate) struct Fleet {
     dir: PathBuf,
     godwit: PathBuf,
     plan: Plan,
+    parts: Parts,
     env: [(&'static str, String); 4],
     client: Client,
     runtime: tokio::runtime::Runtime,
@@ -106,30 +110,37 @@ impl Fleet {
         options.godwit = godwit.to_owned();
         options.hosts = shape.hosts;
         options.link = shape.link;
-        options.qemu.clone_from(&shape.qemu);
-        options.qemu_data.clone_from(&shape.qemu_data);
+        options.qemu.clone_from(&shape.parts.qemu);
+        options.qemu_data.clone_from(&shape.parts.qemu_data);
         options.proxy = shape.proxy;
         options.data_plane = shape.data_plane.map(str::to_owned);
         options.memory = shape.memory;
         lab::up(&options).context("the lab does not come up")?;
-        Self::of(dir.clone(), godwit, Plan::new(options.net, options.hosts)?).inspect_err(|_| {
+        let plan = Plan::new(options.net, options.hosts)?;
+        Self::of(dir.clone(), godwit, plan, &shape.parts).inspect_err(|_| {
             // The error that counts is the first.
             let _ = lab::down(&dir);
         })
     }
 
-    fn of(dir: PathBuf, godwit: &Path, plan: Plan) -> Result<Self> {
+    fn of(dir: PathBuf, godwit: &Path, plan: Plan, parts: &Parts) -> Result<Self> {
         let env = lab::variables(&dir)?;
         let [(_, controller), (_, ca), (_, cert), (_, key)] = env.clone();
         let (ca, cert, key) = (ca.into(), cert.into(), key.into());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let client = Client::new(ClientConfig { controller, ca, cert, key })?;
-        Ok(Self { dir, godwit: godwit.to_owned(), plan, env, client, runtime, up: true })
+        let (godwit, parts) = (godwit.to_owned(), parts.clone());
+        Ok(Self { dir, godwit, plan, parts, env, client, runtime, up: true })
     }
 
     /// Addresses and names.
     pub(crate) fn plan(&self) -> Plan {
         self.plan
+    }
+
+    /// What it is made of.
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.parts
     }
 
     /// Drives a future to its end.

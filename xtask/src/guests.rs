@@ -38,7 +38,10 @@ pub(crate) struct Linux<'a> {
 /// # Errors
 /// They cannot be made.
 pub(crate) fn place_linux(fleet: &Fleet) -> Result<LinuxFiles> {
-    let made = images::linux(&images::default_cache(), &LinuxOptions::default())
+    let parts = fleet.parts();
+    let (kernel, initrd) = (parts.kernel.clone(), parts.initrd.clone());
+    let options = LinuxOptions { kernel, initrd, ..LinuxOptions::default() };
+    let made = images::linux(&images::default_cache(), &options)
         .context("the Linux guest's kernel cannot be had")?;
     Ok(made.place_in(&fleet.dir().join("images"))?)
 }

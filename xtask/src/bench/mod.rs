@@ -12,7 +12,7 @@ use lab::witness::BeatWitness;
 use serde::Serialize;
 use types::{Bytes, Rate, RunState, VmName};
 
-use crate::fleet::{self, Fleet, Order, Qemu, Shape};
+use crate::fleet::{self, Fleet, Order, Parts, Shape};
 use crate::guests::{self, Linux};
 use crate::{proc, setup};
 use qemu::{Plain, Recipe};
@@ -43,7 +43,7 @@ pub(crate) struct Args {
     #[arg(long, default_value = "fill:400,dirty:10:32")]
     roles: String,
     #[command(flatten)]
-    qemu: Qemu,
+    parts: Parts,
     /// Use the debug build.
     #[arg(long)]
     debug: bool,
@@ -103,10 +103,10 @@ struct Comparison {
 pub(crate) fn run(root: &Path, bench: &Bench) -> Result<()> {
     let Bench::Migrate(args) = bench;
     ensure!(args.runs > 0, "--runs must be at least 1");
-    setup::run(args.yes, args.qemu.qemu.is_some())?;
+    setup::run(args.yes, args.parts.qemu.is_some())?;
     let godwit = fleet::build(root, !args.debug)?;
     setup::become_root(&godwit)?;
-    let shape = Shape { link: Some(args.link), ..Shape::plain(&args.qemu) };
+    let shape = Shape { link: Some(args.link), ..Shape::plain(&args.parts) };
     let fleet = Fleet::up(&godwit, &shape)?;
     let compared = compare(&fleet, args).inspect_err(|_| eprintln!("{}", fleet.logs()));
     fleet.down()?;
@@ -201,8 +201,8 @@ impl<'a> Rig<'a> {
         let recipe = Recipe {
             spec,
             memory,
-            qemu: args.qemu.qemu.clone().unwrap_or_else(|| "qemu-system-x86_64".into()),
-            data: args.qemu.qemu_data.clone(),
+            qemu: fleet.parts().qemu.clone().unwrap_or_else(|| "qemu-system-x86_64".into()),
+            data: fleet.parts().qemu_data.clone(),
             accel,
         };
         let mut rig = Self {

@@ -16,7 +16,7 @@ use serde::Serialize;
 
 use types::{Mode, Rate};
 
-use crate::fleet::{self, Fleet, Qemu, Shape, seconds};
+use crate::fleet::{self, Fleet, Parts, Shape, seconds};
 use crate::{proc, setup};
 use stage::Stage;
 
@@ -30,7 +30,7 @@ pub(crate) struct Args {
     #[arg(long)]
     count: Option<u32>,
     #[command(flatten)]
-    qemu: Qemu,
+    parts: Parts,
     /// Ten moves each way, and the scenarios that take long.
     #[arg(long)]
     long: bool,
@@ -81,8 +81,8 @@ impl Scene {
         }
     }
 
-    fn shape(self, qemu: &Qemu) -> Shape {
-        let plain = Shape::plain(qemu);
+    fn shape(self, parts: &Parts) -> Shape {
+        let plain = Shape::plain(parts);
         match self {
             Scene::Fast => plain,
             Scene::Slow => Shape { link: Some(Rate(100_000_000)), proxy: true, ..plain },
@@ -142,7 +142,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
         return Ok(());
     }
     ensure!(!chosen.is_empty(), "no scenario of that name; see `cargo xtask e2e --list`");
-    setup::run(args.yes, args.qemu.qemu.is_some())?;
+    setup::run(args.yes, args.parts.qemu.is_some())?;
     let godwit = fleet::build(root, args.release)?;
     setup::become_root(&godwit)?;
     let begun = Instant::now();
@@ -189,7 +189,7 @@ fn play_all(godwit: &Path, args: &Args, chosen: &[&Scenario]) -> Result<Vec<Verd
                 if let Some((_, fleet)) = old {
                     fleet.down()?;
                 }
-                Fleet::up(godwit, &scenario.scene.shape(&args.qemu))?
+                Fleet::up(godwit, &scenario.scene.shape(&args.parts))?
             }
         };
         let mut stage = Stage::new(fleet, scenario.scene.mode(), args.long, args.count);
