@@ -55,6 +55,8 @@ struct Run<'a> {
     running_seen: bool,
     ready_seen: bool,
     abort_seen: bool,
+    /// What broke, until the record knows.
+    broken: Option<String>,
     /// When the present stage is overdue.
     deadline: Instant,
     last_progress: Instant,
@@ -118,6 +120,7 @@ async fn run(
         running_seen: false,
         ready_seen: false,
         abort_seen: false,
+        broken: None,
         deadline: Instant::now() + PREPARE,
         last_progress: Instant::now(),
         intent,
@@ -132,6 +135,9 @@ async fn run(
     run.look_at_view(&mut queue);
     loop {
         while let Some(seen) = queue.pop_front() {
+            if let Seen::Broken(why) = &seen {
+                run.broken.get_or_insert_with(|| why.clone());
+            }
             tracing::debug!(attempt = %run.id, ?seen, stage = ?run.machine.stage(), "source");
             for action in run.machine.on(seen) {
                 if let Err(failed) = run.perform(action, &mut queue).await {

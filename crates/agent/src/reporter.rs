@@ -50,11 +50,14 @@ impl Reporter {
         }
     }
 
-    /// Returns when everything posted is recorded.
-    pub(crate) async fn flush(&self) {
-        let (done, wait) = oneshot::channel();
-        if self.queue.send(Order::Flush(done)).await.is_ok() {
-            let _ = wait.await;
+    /// Returns when everything posted so far is recorded.
+    pub(crate) fn flush(&self) -> impl Future<Output = ()> + Send + 'static {
+        let queue = self.queue.clone();
+        async move {
+            let (done, wait) = oneshot::channel();
+            if queue.send(Order::Flush(done)).await.is_ok() {
+                let _ = wait.await;
+            }
         }
     }
 }

@@ -177,7 +177,9 @@ impl Run<'_> {
 
     /// Ends carrier and migration. The carrier first: QEMU may be waiting for it.
     pub(super) async fn end_copy(&mut self, reason: &str) {
-        self.reporter.post("ending", Some(reason.to_owned()), self.numbers());
+        let patch = AttemptPatch { abort: Some(reason.to_owned()), ..self.numbers() };
+        self.broken = None;
+        self.reporter.post("ending", Some(reason.to_owned()), patch);
         let _ = self.command(CarrierCommand::End).await;
         self.carrier = None;
         if let Some(instance) = &self.vm.record.instance {

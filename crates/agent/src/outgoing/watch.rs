@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use api::body::OwnershipRequest;
+use api::body::{AttemptPatch, OwnershipRequest};
 use api::client::{Client, ClientError};
 use handoff::source::Seen;
 use handoff::{Verdict, verdict};
@@ -50,7 +50,14 @@ impl Run<'_> {
     pub(super) fn reassert(&mut self) {
         let (client, id, inputs) = (self.vm.host.client.clone(), self.id, self.inputs.clone());
         let vm = self.vm.record.vm;
+        if let Some(why) = self.broken.take() {
+            let patch = AttemptPatch { abort: Some(why.clone()), ..AttemptPatch::default() };
+            self.reporter.post("broken", Some(why), patch);
+        }
+        // The reason should stand in the record before the outcome does.
+        let told = tokio::time::timeout(Duration::from_secs(1), self.reporter.flush());
         self.tasks.spawn(async move {
+            let _ = told.await;
             let mut pause = Duration::from_millis(20);
             loop {
                 match reassert_once(&client, vm, id).await {
