@@ -4,6 +4,8 @@ mod actions;
 mod watch;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use api::body::{AttemptIntent, AttemptPatch};
@@ -51,6 +53,8 @@ struct Run<'a> {
     rounds: u64,
     round_trip: Option<Duration>,
     stopped_at: Option<Instant>,
+    /// The VM is stopped: QEMU is asked more often.
+    hurry: Arc<AtomicBool>,
     blackout: Option<Duration>,
     running_seen: bool,
     ready_seen: bool,
@@ -116,6 +120,7 @@ async fn run(
         rounds: 0,
         round_trip: None,
         stopped_at: None,
+        hurry: Arc::default(),
         blackout: None,
         running_seen: false,
         ready_seen: false,
@@ -247,6 +252,7 @@ impl Run<'_> {
             return;
         }
         self.stopped_at.get_or_insert(at);
+        self.hurry.store(true, Ordering::Relaxed);
         // A stop that we did not order is QEMU's own, to complete, or the guest's affair.
         if self.machine.stage() == Stage::Copying
             && let Ok(qmp) = self.vm.qmp()

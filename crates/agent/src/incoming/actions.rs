@@ -105,6 +105,7 @@ impl Run<'_> {
     /// Tells of `Loaded` and of QEMU's end.
     fn watch_qemu(&mut self, qemu: &mut vmm::Instance) {
         let (qmp, inputs) = (qemu.qmp.clone(), self.inputs.clone());
+        let mut events = qemu.take_events();
         self.tasks.spawn(async move {
             loop {
                 match qmp.query_migrate().await {
@@ -119,7 +120,17 @@ impl Run<'_> {
                         return;
                     }
                     Err(error) if error.is_disconnected() => return,
-                    _ => tokio::time::sleep(POLL).await,
+                    _ => {}
+                }
+                // Its events tell at once; a poll sees what an event lost in a gap told.
+                let event = async {
+                    match &mut events {
+                        Some(events) => events.next().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                if let Ok(None) = tokio::time::timeout(POLL, event).await {
+                    return;
                 }
             }
         });

@@ -1,6 +1,7 @@
 //! What the source does to QEMU and to its carrier.
 
 use std::collections::VecDeque;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use api::body::AttemptPatch;
@@ -16,8 +17,9 @@ use crate::note::Note;
 use crate::state;
 use crate::vm::run_state;
 
-/// How often QEMU is asked how far it is.
+/// How often QEMU is asked how far it is: while it copies, and during the blackout.
 const POLL: Duration = Duration::from_millis(15);
+const HURRY: Duration = Duration::from_millis(2);
 /// A `stop` that takes longer may be waiting for the stream to be read.
 const SLOW: Duration = Duration::from_millis(150);
 
@@ -76,7 +78,7 @@ impl Run<'_> {
         let (Ok(qmp), Some(instance)) = (self.vm.qmp(), self.vm.record.instance.clone()) else {
             return Some(Seen::Broken("the source's QEMU does not answer".into()));
         };
-        let inputs = self.inputs.clone();
+        let (inputs, hurry) = (self.inputs.clone(), self.hurry.clone());
         self.tasks.spawn(async move {
             let uri = format!("unix:{}", instance.migration_socket().display());
             if let Err(error) = qmp.migrate(&uri).await {
@@ -91,7 +93,8 @@ impl Run<'_> {
                 {
                     return;
                 }
-                tokio::time::sleep(POLL).await;
+                let hurry = hurry.load(Ordering::Relaxed);
+                tokio::time::sleep(if hurry { HURRY } else { POLL }).await;
             }
         });
         None
