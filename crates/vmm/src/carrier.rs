@@ -37,7 +37,7 @@ impl Hypervisor {
         let mut line = serde_json::to_vec(config)
             .map_err(|e| VmmError::Config { option: "carrier", problem: e.to_string() })?;
         line.push(b'\n');
-        let groups = self.scopes.of(&record.full_name(), self.process(record));
+        let groups = self.scopes.of(&record.groups, self.process(record));
         let mut command = std::process::Command::new(&self.config.carrier);
         command.arg("carrier").env(MARKER, &record.run_dir).current_dir("/");
         let identity = spawn(command, log, groups, &line).await?;

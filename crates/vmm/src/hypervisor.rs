@@ -130,6 +130,7 @@ impl Hypervisor {
             log_dir: self.config.state_dir.join("vms").join(vm.to_string()),
             memory: self.memory.path(&format!("{vm}-{instance}")),
             taps: taps.map(|(i, nic)| Tap::new(vm, instance, i, &nic.bridge)).collect(),
+            groups: self.scopes.directories(&format!("{vm}-{instance}")),
         };
         self.check_paths(&record)?;
         Ok(record)

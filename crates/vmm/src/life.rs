@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::process::{self, Identity};
 use crate::spawn::spawn;
-use crate::{Hypervisor, InstanceRecord, VmmError, dirs};
+use crate::{Hypervisor, InstanceRecord, VmmError, dirs, scope};
 
 /// From QEMU's start until its monitor answers.
 const STARTING: Duration = Duration::from_secs(30);
@@ -96,7 +96,7 @@ impl Hypervisor {
         let name = record.full_name();
         let mut command = self.scopes.wrap(&name, &self.config.qemu, &args);
         command.env(crate::carrier::MARKER, &record.run_dir).current_dir("/");
-        let qemu = spawn(command, log, self.scopes.create(&name), b"").await?;
+        let qemu = spawn(command, log, scope::create(&record.groups), b"").await?;
         record.pid = Some(qemu.pid);
         record.start_time = Some(qemu.started);
         let connected = tokio::select! {
@@ -178,7 +178,7 @@ impl Hypervisor {
             tap.remove().await?;
         }
         self.memory.remove(&record.memory_file())?;
-        self.scopes.remove(&record.full_name()).await;
+        scope::remove(&record.groups).await;
         dirs::absent(fs::remove_dir_all(&record.run_dir))
             .map_err(VmmError::io("remove directory", &record.run_dir))
     }

@@ -125,10 +125,17 @@ mod tests {
 
     #[tokio::test]
     async fn an_ended_child_is_dead_even_unreaped() {
-        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        // The environment can be read a moment after the program has begun to run.
+        let item = format!("GODWIT_TEST_PROCESS={}", std::process::id());
+        let mut child = std::process::Command::new("sleep")
+            .arg("5")
+            .env("GODWIT_TEST_PROCESS", std::process::id().to_string())
+            .spawn()
+            .unwrap();
         let id = Identity::of(child.id()).unwrap();
+        let found = std::iter::repeat_with(|| find("environ", item.as_bytes())).take(1000);
+        assert_eq!(found.flatten().next(), Some(id));
         assert!(id.alive());
-        assert_eq!(find("cmdline", b"600").map(|found| found.alive()), Some(true));
         id.kill("sleep").await.unwrap();
         assert!(!id.alive());
         id.exited().await;

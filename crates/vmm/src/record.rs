@@ -37,6 +37,8 @@ pub struct InstanceRecord {
     pub memory: PathBuf,
     /// One for each NIC; removed at the end.
     pub taps: Vec<Tap>,
+    /// Control groups of QEMU and carrier, where systemd makes none; removed at the end.
+    pub groups: Vec<PathBuf>,
 }
 
 impl InstanceRecord {

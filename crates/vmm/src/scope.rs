@@ -21,7 +21,8 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub(crate) enum Scopes {
     /// By systemd, which then keeps its hands off the processes when the agent ends.
     Systemd,
-    /// By ourselves: a group for each VM below each of these directories.
+    /// By ourselves: a group for each VM below each of these directories. They are
+    /// the agent's own groups, so that a limit set on it holds for its VMs too.
     Groups(Vec<PathBuf>),
 }
 
@@ -31,7 +32,17 @@ impl Scopes {
         if Path::new("/run/systemd/system").is_dir() {
             return Self::Systemd;
         }
-        Self::Groups(roots(Path::new(ROOT)))
+        let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        Self::Groups(roots(Path::new(ROOT), &own))
+    }
+
+    /// The directories of a VM's groups, to be recorded: the next agent may live
+    /// in other groups.
+    pub(crate) fn directories(&self, name: &str) -> Vec<PathBuf> {
+        match self {
+            Self::Systemd => Vec::new(),
+            Self::Groups(roots) => roots.iter().map(|root| root.join(OURS).join(name)).collect(),
+        }
     }
 
     /// Wraps a command so that it runs in a new scope of that name.
@@ -52,74 +63,70 @@ impl Scopes {
         }
     }
 
-    /// Makes the groups of that name; their `cgroup.procs`, open for writing.
-    pub(crate) fn create(&self, name: &str) -> Vec<File> {
-        self.directories(name).iter().filter_map(|dir| open(dir, name)).collect()
-    }
-
     /// The groups of a process of ours, for another one to join.
-    pub(crate) fn of(&self, name: &str, process: Option<Identity>) -> Vec<File> {
-        match (self, process) {
-            (Self::Groups(_), _) => self.create(name),
-            // Only the unified hierarchy can be joined without systemd's help.
-            (Self::Systemd, Some(process)) => {
-                unified(process).and_then(|dir| procs(&dir).ok()).into_iter().collect()
-            }
-            (Self::Systemd, None) => Vec::new(),
-        }
-    }
-
-    /// Removes the groups of that name; systemd collects its scopes itself.
-    pub(crate) async fn remove(&self, name: &str) {
-        for dir in self.directories(name) {
-            let mut tries = 0;
-            while let Err(error) = crate::dirs::absent(fs::remove_dir(&dir)) {
-                tries += 1;
-                if tries == TRIES {
-                    tracing::warn!(dir = %dir.display(), %error, "control group stays");
-                    break;
-                }
-                tokio::time::sleep(PAUSE).await;
-            }
-            // Goes with the last VM.
-            if let Some(parent) = dir.parent() {
-                let _ = fs::remove_dir(parent);
-            }
-        }
-    }
-
-    /// The directories of a VM's groups.
-    pub(crate) fn directories(&self, name: &str) -> Vec<PathBuf> {
+    pub(crate) fn of(&self, groups: &[PathBuf], process: Option<Identity>) -> Vec<File> {
         match self {
-            Self::Systemd => Vec::new(),
-            Self::Groups(roots) => roots.iter().map(|root| root.join(OURS).join(name)).collect(),
+            Self::Groups(_) => create(groups),
+            // Only the unified hierarchy can be joined without systemd's help.
+            Self::Systemd => {
+                let directory = process.and_then(unified);
+                directory.and_then(|dir| procs(&dir).ok()).into_iter().collect()
+            }
         }
     }
 }
 
-/// The hierarchies in which memory and tasks are accounted, as far as we may use them.
-fn roots(mounted: &Path) -> Vec<PathBuf> {
-    let candidates = if mounted.join("cgroup.controllers").exists() {
-        vec![mounted.to_owned()]
-    } else {
-        vec![mounted.join("memory"), mounted.join("pids")]
-    };
-    candidates.into_iter().filter(|root| procs(root).is_ok()).collect()
-}
-
-fn open(dir: &Path, name: &str) -> Option<File> {
-    let make = || {
+/// Makes groups; their `cgroup.procs`, open for writing. A VM runs without, too.
+pub(crate) fn create(groups: &[PathBuf]) -> Vec<File> {
+    let make = |dir: &PathBuf| {
         fs::create_dir_all(dir)?;
         if let Some(parent) = dir.parent() {
             account(parent);
         }
         procs(dir)
     };
-    make()
-        .inspect_err(|error: &io::Error| {
-            tracing::warn!(name, dir = %dir.display(), %error, "no control group");
+    let warn = |dir: &Path, error: &io::Error| {
+        tracing::warn!(dir = %dir.display(), %error, "no control group");
+    };
+    groups.iter().filter_map(|dir| make(dir).inspect_err(|e| warn(dir, e)).ok()).collect()
+}
+
+/// Removes groups; systemd collects its scopes itself.
+pub(crate) async fn remove(groups: &[PathBuf]) {
+    for dir in groups {
+        let mut tries = 0;
+        while let Err(error) = crate::dirs::absent(fs::remove_dir(dir)) {
+            tries += 1;
+            if tries == TRIES {
+                tracing::warn!(dir = %dir.display(), %error, "control group stays");
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        // Goes with the last VM.
+        if let Some(parent) = dir.parent() {
+            let _ = fs::remove_dir(parent);
+        }
+    }
+}
+
+/// Our own groups in the hierarchies that account for memory and tasks, as far as
+/// we may use them. `own` is what `/proc/self/cgroup` says.
+fn roots(mounted: &Path, own: &str) -> Vec<PathBuf> {
+    let group = |controller: &str| {
+        own.lines().find_map(|line| {
+            let (names, path) = line.split_once(':')?.1.split_once(':')?;
+            let found = names.split(',').any(|name| name == controller);
+            found.then(|| path.trim_start_matches('/'))
         })
-        .ok()
+    };
+    let candidates = if mounted.join("cgroup.controllers").exists() {
+        vec![group("").map(|path| mounted.join(path))]
+    } else {
+        let of = |name: &str| group(name).map(|path| mounted.join(name).join(path));
+        vec![of("memory"), of("pids")]
+    };
+    candidates.into_iter().flatten().filter(|root| procs(root).is_ok()).collect()
 }
 
 /// In the unified hierarchy, controllers are handed down explicitly. Where that is
@@ -143,4 +150,27 @@ fn unified(process: Identity) -> Option<PathBuf> {
     let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
     // The agent's own group would end the carrier with the agent.
     path.contains(OURS).then(|| Path::new(ROOT).join(path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_made_below_our_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        for group in ["memory/jail", "pids", "agent"] {
+            fs::create_dir_all(root.join(group)).unwrap();
+            fs::write(root.join(group).join("cgroup.procs"), "").unwrap();
+        }
+        let own = "9:cpu,pids:/\n4:memory:/jail\n0::/agent\n";
+        assert_eq!(roots(root, own), vec![root.join("memory/jail"), root.join("pids/")]);
+        assert_eq!(roots(root, "4:memory:/other\n"), Vec::<PathBuf>::new());
+        assert_eq!(roots(root, "nonsense"), Vec::<PathBuf>::new());
+        fs::write(root.join("cgroup.controllers"), "memory pids").unwrap();
+        assert_eq!(roots(root, own), vec![root.join("agent")]);
+        let scopes = Scopes::Groups(roots(root, own));
+        assert_eq!(scopes.directories("vm-s1"), vec![root.join("agent/godwit/vm-s1")]);
+    }
 }

@@ -60,6 +60,7 @@ fn record(spec: VmSpec) -> InstanceRecord {
         log_dir: "/var/lib/god,wit/vms/web".into(),
         memory: "/run/godwit/memory/web-s1".into(),
         taps: nics.map(|(i, nic)| Tap::new(vm, "s1", i, &nic.bridge)).collect(),
+        groups: Vec::new(),
         spec,
     }
 }
