@@ -1,0 +1,245 @@
+//! What hosts ask: intent, changes of ownership, events.
+
+use std::time::Duration;
+
+use api::body::{AttemptEvent, AttemptIntent, OwnershipRequest, SyncReply, SyncRequest};
+use api::{Json, Peer, Rejection, path};
+use axum::Router;
+use axum::extract::State;
+use axum::routing::{get, post};
+use tokio::time::{Instant, timeout_at};
+use types::{
+    AttemptId, AttemptPhase, Code, HostId, Incarnation, Ownership, Problem, Progress, VmId,
+};
+
+use crate::core::{self, Attempt, Caller, Note};
+use crate::intent;
+use crate::param::Param;
+use crate::records::{Records, Scope};
+use crate::shell::Shell;
+use crate::when::now_ms;
+
+/// Longest wait for news. Shorter than the time after which a host that is not
+/// heard counts as down.
+const MAX_WAIT: Duration = Duration::from_secs(8);
+/// Most VMs or attempts that a host may speak of.
+const MAX_FACTS: usize = 4096;
+
+pub(crate) fn routes() -> Router<Shell> {
+    Router::new()
+        .route(path::AGENT_SYNC, post(sync))
+        .route(path::AGENT_ATTEMPT, get(attempt))
+        .route(path::AGENT_EVENT, post(event))
+        .route(path::AGENT_PROGRESS, post(progress))
+        .route(path::AGENT_CLAIM, post(claim))
+        .route(path::AGENT_REASSERT, post(reassert))
+        .route(path::AGENT_GIVE_BACK, post(give_back))
+        .route(path::AGENT_SETTLE, post(settle))
+}
+
+type Answer<T> = Result<Json<T>, Rejection>;
+
+async fn sync(
+    State(shell): State<Shell>,
+    peer: Peer,
+    Json(request): Json<SyncRequest>,
+) -> Answer<SyncReply> {
+    let host = peer.host()?;
+    if request.host.host != host {
+        let detail = format!("{host} cannot speak for {}", request.host.host);
+        return Err(Problem::new(Code::NotAllowed, detail)
+            .remedy("name the host in agent.toml as its certificate does")
+            .into());
+    }
+    if request.vms.len().max(request.attempts.len()) > MAX_FACTS {
+        let detail = format!("a host has at most {MAX_FACTS} VMs and attempts");
+        return Err(Problem::new(Code::InvalidRequest, detail).into());
+    }
+    let deadline = Instant::now() + Duration::from_millis(request.wait_ms).min(MAX_WAIT);
+    shell.seen().hear(request.host.clone(), &request.vms, request.since);
+    for vm in changed_by_facts(&shell, &host, &request).await? {
+        take_facts(&shell, &host, vm).await?;
+    }
+    news(&shell, &host, request.since, deadline).await;
+    Ok(Json(intent::intent(&shell, &host, &request.attempts).await?))
+}
+
+/// VMs whose records the facts change.
+async fn changed_by_facts(
+    shell: &Shell,
+    host: &HostId,
+    request: &SyncRequest,
+) -> Result<Vec<VmId>, Problem> {
+    let mut keys = Vec::new();
+    for facts in &request.vms {
+        keys.extend(Scope::vm(facts.vm).keys());
+    }
+    let entries = shell.read(keys).await?;
+    let mut changed = Vec::new();
+    let each = Scope::vm(VmId(uuid::Uuid::nil())).keys().len();
+    for (facts, entries) in request.vms.iter().zip(entries.chunks(each)) {
+        let scope = Scope::vm(facts.vm);
+        let mut records = Records::read(&scope, entries)?;
+        apply_facts(shell, host, facts.vm, &mut records);
+        if !records.notes.is_empty() {
+            changed.push(facts.vm);
+        }
+    }
+    Ok(changed)
+}
+
+async fn take_facts(shell: &Shell, host: &HostId, vm: VmId) -> Result<(), Problem> {
+    let (inner, host) = (shell.clone(), host.clone());
+    let decide = move |records: &mut Records| {
+        apply_facts(&inner, &host, vm, records);
+        Ok(())
+    };
+    shell.change(Scope::vm(vm), decide).await
+}
+
+/// Facts are believed only of the VM's owner.
+fn apply_facts(shell: &Shell, host: &HostId, vm: VmId, records: &mut Records) {
+    let Some(facts) = shell.seen().vm(host, vm).map(|said| said.facts.clone()) else { return };
+    let (Some(record), Some(own)) = (&mut records.vm, &records.own) else { return };
+    if own.owner != *host {
+        return;
+    }
+    records.notes.extend(core::machine_seen(record, own, &facts));
+    records.notes.extend(core::powered_off(record, own, &facts));
+}
+
+/// Returns once something newer than `since` concerns the host, or at the deadline.
+async fn news(shell: &Shell, host: &HostId, since: u64, deadline: Instant) {
+    let mut news = shell.news();
+    // A revision from the future is of another store.
+    let fresh = |news: &std::collections::BTreeMap<HostId, u64>| {
+        since == 0 || since < shell.concerns(news, host) || since > shell.revision()
+    };
+    // At the deadline the intent is told as it is.
+    let _ = timeout_at(deadline, news.wait_for(fresh)).await;
+}
+
+async fn attempt(
+    State(shell): State<Shell>,
+    peer: Peer,
+    Param(id): Param<AttemptId>,
+) -> Answer<AttemptIntent> {
+    let host = peer.host()?;
+    let records = shell.records(&intent::scope(&shell, id).await?).await?;
+    party(&host, records.attempt.as_ref())?;
+    Ok(Json(intent::attempt(records)?))
+}
+
+async fn event(
+    State(shell): State<Shell>,
+    peer: Peer,
+    Param(id): Param<AttemptId>,
+    Json(event): Json<AttemptEvent>,
+) -> Answer<AttemptIntent> {
+    let host = peer.host()?;
+    let scope = intent::scope(&shell, id).await?;
+    let decide = move |records: &mut Records| {
+        party(&host, records.attempt.as_ref())?;
+        // A removed VM has no owner; what its attempts report is kept all the same.
+        let own = records.own.clone().or(records.gone.as_ref().and_then(|g| g.own.clone()));
+        if let (Some(own), Some(attempt)) = (own, &mut records.attempt) {
+            records.notes = core::event(&own, attempt, &host, &event, now_ms())?;
+        }
+        intent::attempt(records.clone())
+    };
+    Ok(Json(shell.change(scope, decide).await?))
+}
+
+async fn progress(
+    State(shell): State<Shell>,
+    peer: Peer,
+    Param(id): Param<AttemptId>,
+    Json(progress): Json<Progress>,
+) -> Answer<serde_json::Value> {
+    let host = peer.host()?;
+    let records = shell.records(&intent::scope(&shell, id).await?).await?;
+    let attempt = party(&host, records.attempt.as_ref())?;
+    if attempt.record.phase != AttemptPhase::Done {
+        shell.seen().advance(id, progress);
+    }
+    Ok(Json(serde_json::json!({})))
+}
+
+/// The attempt, if the host is one of its two sides.
+fn party<'a>(host: &HostId, attempt: Option<&'a Attempt>) -> Result<&'a Attempt, Problem> {
+    let attempt =
+        attempt.ok_or_else(|| Problem::new(Code::AttemptUnknown, "there is no such attempt"))?;
+    if attempt.record.from == *host || attempt.record.to == *host {
+        return Ok(attempt);
+    }
+    let detail = format!("{host} has no part in attempt {}", attempt.record.id);
+    Err(Problem::new(Code::NotAllowed, detail))
+}
+
+/// One of the core's four transitions.
+type Transition = fn(&mut Ownership, &mut Attempt, Caller<'_>, i64) -> Result<Vec<Note>, Problem>;
+
+async fn transition(
+    shell: &Shell,
+    peer: &Peer,
+    vm: VmId,
+    request: OwnershipRequest,
+    transition: Transition,
+) -> Answer<Ownership> {
+    let host = peer.host()?;
+    same_incarnation(shell.incarnation(), &request)?;
+    let scope = Scope::vm(vm).attempt(request.attempt);
+    let decide = move |records: &mut Records| {
+        let (own, attempt) = records.migration()?;
+        let caller = Caller { host: &host, vm, request: &request };
+        let notes = transition(own, attempt, caller, now_ms())?;
+        let own = own.clone();
+        records.notes = notes;
+        Ok(own)
+    };
+    Ok(Json(shell.change(scope, decide).await?))
+}
+
+fn same_incarnation(now: Incarnation, request: &OwnershipRequest) -> Result<(), Problem> {
+    if now == request.incarnation {
+        return Ok(());
+    }
+    let detail = format!("the store's incarnation is {}, not {}", now.0, request.incarnation.0);
+    Err(Problem::new(Code::Conflict, detail))
+}
+
+async fn claim(
+    State(shell): State<Shell>,
+    peer: Peer,
+    Param(vm): Param<VmId>,
+    Json(request): Json<OwnershipRequest>,
+) -> Answer<Ownership> {
+    transition(&shell, &peer, vm, request, |o, a, c, _| core::claim(o, a, c)).await
+}
+
+async fn give_back(
+    State(shell): State<Shell>,
+    peer: Peer,
+    Param(vm): Param<VmId>,
+    Json(request): Json<OwnershipRequest>,
+) -> Answer<Ownership> {
+    transition(&shell, &peer, vm, request, |o, a, c, _| core::give_back(o, a, c)).await
+}
+
+async fn reassert(
+    State(shell): State<Shell>,
+    peer: Peer,
+    Param(vm): Param<VmId>,
+    Json(request): Json<OwnershipRequest>,
+) -> Answer<Ownership> {
+    transition(&shell, &peer, vm, request, core::reassert).await
+}
+
+async fn settle(
+    State(shell): State<Shell>,
+    peer: Peer,
+    Param(vm): Param<VmId>,
+    Json(request): Json<OwnershipRequest>,
+) -> Answer<Ownership> {
+    transition(&shell, &peer, vm, request, core::settle).await
+}

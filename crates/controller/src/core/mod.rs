@@ -1,0 +1,16 @@
+//! Every decision about records, without I/O, clock or randomness of its own.
+//!
+//! A decision takes the records as they were read and gives them back as they
+//! shall be, with what the history has to say about it.
+
+mod event;
+mod migrate;
+mod ownership;
+mod record;
+mod vm;
+
+pub(crate) use event::event;
+pub(crate) use migrate::{Request, cancel, migrate, no_migration};
+pub(crate) use ownership::{Caller, claim, give_back, reassert, settle};
+pub(crate) use record::{Attempt, Note, Vm};
+pub(crate) use vm::{Observed, machine_seen, pause, powered_off, removable, resume, start, stop};

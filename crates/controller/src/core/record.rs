@@ -1,0 +1,83 @@
+//! The records that decisions are made upon, as the store keeps them.
+
+use serde::{Deserialize, Serialize};
+use types::{AttemptPhase, AttemptRecord, Outcome, RunState, Side, VmSpec};
+
+/// A VM, as the store keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Vm {
+    /// Its spec, with UUID and MACs.
+    pub(crate) spec: VmSpec,
+    /// What was asked for.
+    pub(crate) desired: RunState,
+    /// Rises with every request to start.
+    pub(crate) start_generation: u64,
+}
+
+/// An attempt, as the store keeps it: the record and what only the controller needs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Attempt {
+    /// What parties see.
+    pub(crate) record: AttemptRecord,
+    /// When it was asked for, in milliseconds since 1970.
+    pub(crate) requested_ms: i64,
+    /// Number of the source's last event; 0: none yet.
+    pub(crate) source_seq: u64,
+    /// Number of the destination's last event; 0: none yet.
+    pub(crate) destination_seq: u64,
+    /// The source's part is over.
+    pub(crate) source_ended: bool,
+}
+
+impl Attempt {
+    /// The last number of a side's events.
+    pub(crate) fn seq(&mut self, side: Side) -> &mut u64 {
+        match side {
+            Side::Source => &mut self.source_seq,
+            Side::Destination => &mut self.destination_seq,
+        }
+    }
+
+    /// Goes on to a phase, never back.
+    pub(crate) fn advance(&mut self, phase: AttemptPhase) {
+        self.record.phase = self.record.phase.max(phase);
+    }
+
+    /// Ends the attempt once both its outcome is known and its source is through.
+    pub(crate) fn finish(&mut self, now_ms: i64) -> Option<Note> {
+        let record = &mut self.record;
+        let outcome = record.report.outcome?;
+        if !self.source_ended || record.phase == AttemptPhase::Done {
+            return None;
+        }
+        record.phase = AttemptPhase::Done;
+        let spent = now_ms.saturating_sub(self.requested_ms).max(0);
+        record.report.total_seconds = Some(spent as f64 / 1000.0);
+        Some(Note::by("controller", "done").detail(match (&record.report.reason, outcome) {
+            (_, Outcome::Completed) | (None, _) => outcome.to_string(),
+            (Some(reason), _) => format!("{outcome}: {reason}"),
+        }))
+    }
+}
+
+/// What the history has to say about a decision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Note {
+    /// Who did it.
+    pub(crate) actor: String,
+    /// What happened.
+    pub(crate) event: String,
+    /// More about it.
+    pub(crate) detail: Option<String>,
+}
+
+impl Note {
+    pub(crate) fn by(actor: impl ToString, event: &str) -> Self {
+        Self { actor: actor.to_string(), event: event.to_owned(), detail: None }
+    }
+
+    pub(crate) fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+}

@@ -1,0 +1,55 @@
+//! Names of the store's records.
+
+use types::{AttemptId, VmId, VmName};
+
+/// Format and incarnation.
+pub(crate) const META: &str = "/meta";
+/// Prefix of the ownership records.
+pub(crate) const OWNS: &str = "/own/";
+/// Prefix of the VMs.
+pub(crate) const VMS: &str = "/vm/";
+/// Prefix of the attempts that are not done.
+pub(crate) const OPENS: &str = "/open/";
+/// Prefix of the history.
+pub(crate) const HISTORY: &str = "/history/";
+
+/// A VM ([`Vm`](crate::core::Vm)).
+pub(crate) fn vm(id: VmId) -> Vec<u8> {
+    format!("{VMS}{id}").into_bytes()
+}
+
+/// A VM's name; its value is the VM's id.
+pub(crate) fn name(name: &VmName) -> Vec<u8> {
+    format!("/name/{name}").into_bytes()
+}
+
+/// Who runs a VM ([`Ownership`](types::Ownership)).
+pub(crate) fn own(id: VmId) -> Vec<u8> {
+    format!("{OWNS}{id}").into_bytes()
+}
+
+/// An attempt ([`Attempt`](crate::core::Attempt)); kept for ever.
+pub(crate) fn attempt(id: AttemptId) -> Vec<u8> {
+    format!("/attempt/{id}").into_bytes()
+}
+
+/// Stands as long as an attempt is not done; its value is the VM's id.
+pub(crate) fn open(id: AttemptId) -> Vec<u8> {
+    format!("{OPENS}{id}").into_bytes()
+}
+
+/// What a removed VM was, for hosts that still ask about its attempts
+/// ([`Gone`](crate::records::Gone)).
+pub(crate) fn gone(id: VmId) -> Vec<u8> {
+    format!("/gone/{id}").into_bytes()
+}
+
+/// An event of the history; the keys are in the order of the events.
+pub(crate) fn history(seq: u64) -> Vec<u8> {
+    format!("{HISTORY}{seq:020}").into_bytes()
+}
+
+/// What stands after the last '/' of a key.
+pub(crate) fn tail<T: std::str::FromStr>(key: &[u8]) -> Option<T> {
+    std::str::from_utf8(key).ok()?.rsplit_once('/')?.1.parse().ok()
+}

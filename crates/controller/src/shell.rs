@@ -1,0 +1,248 @@
+//! The controller's hands: reads records, has them changed, tells who waits.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use api::body::HistoryEvent;
+use serde::{Deserialize, Serialize};
+use store::{Commit, Entry, Range, Revision, Store, StoreError, Transaction};
+use tokio::sync::{Mutex as AsyncMutex, watch};
+use types::{AttemptPhase, Code, HostId, Incarnation, Problem};
+
+use crate::ControllerError;
+use crate::keys;
+use crate::records::{Records, Scope, parse, text};
+use crate::seen::Seen;
+
+/// How often a change is decided anew because its records had changed meanwhile.
+const TRIES: u32 = 16;
+/// Format of the records.
+const FORMAT: u32 = 1;
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Meta {
+    format: u32,
+    incarnation: Incarnation,
+}
+
+/// The controller; clones are the same one.
+#[derive(Clone)]
+pub(crate) struct Shell {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<dyn Store>,
+    incarnation: Incarnation,
+    /// Revision found at the start: the newest change that may concern anybody.
+    began: Revision,
+    /// The newest change since then that concerns each host.
+    news: watch::Sender<BTreeMap<HostId, Revision>>,
+    /// The history's next number; unknown after a failure. Who changes records
+    /// holds it, so that changes seldom meet.
+    next: AsyncMutex<Option<u64>>,
+    seen: Mutex<Seen>,
+}
+
+impl Shell {
+    /// A controller upon a store.
+    pub(crate) async fn open(store: Arc<dyn Store>) -> Result<Self, ControllerError> {
+        let meta = match store.get(keys::META.into()).await? {
+            Some(entry) => serde_json::from_slice::<Meta>(&entry.value)
+                .map_err(|e| e.to_string())
+                .and_then(|meta| match meta.format {
+                    FORMAT => Ok(meta),
+                    other => Err(format!("its format is {other}, this version reads {FORMAT}")),
+                })
+                .map_err(|problem| ControllerError::Record { key: keys::META.into(), problem })?,
+            None => begin(&*store).await?,
+        };
+        let inner = Inner {
+            began: *store.newest().borrow(),
+            incarnation: meta.incarnation,
+            news: watch::Sender::default(),
+            next: AsyncMutex::default(),
+            seen: Mutex::default(),
+            store,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Incarnation of the store.
+    pub(crate) fn incarnation(&self) -> Incarnation {
+        self.inner.incarnation
+    }
+
+    /// What agents said. Never held over an await.
+    pub(crate) fn seen(&self) -> MutexGuard<'_, Seen> {
+        // Maps are replaced as a whole, so a poisoned lock guards as good ones.
+        self.inner.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The store's newest revision.
+    pub(crate) fn revision(&self) -> Revision {
+        *self.inner.store.newest().borrow()
+    }
+
+    /// Tells of changes that concern hosts.
+    pub(crate) fn news(&self) -> watch::Receiver<BTreeMap<HostId, Revision>> {
+        self.inner.news.subscribe()
+    }
+
+    /// The newest change that may concern the host.
+    pub(crate) fn concerns(&self, news: &BTreeMap<HostId, Revision>, host: &HostId) -> Revision {
+        news.get(host).copied().unwrap_or(self.inner.began)
+    }
+
+    /// Entries of one moment.
+    pub(crate) async fn read(&self, keys: Vec<Vec<u8>>) -> Result<Vec<Option<Entry>>, Problem> {
+        self.inner.store.read(keys).await.map_err(unavailable)
+    }
+
+    /// Entries of a part of the keys.
+    pub(crate) async fn range(&self, range: Range) -> Result<Vec<Entry>, Problem> {
+        self.inner.store.range(range).await.map_err(unavailable)
+    }
+
+    /// All entries with a prefix, in pages; not of one moment.
+    pub(crate) async fn all(&self, prefix: &str) -> Result<Vec<Entry>, Problem> {
+        let mut all: Vec<Entry> = Vec::new();
+        loop {
+            let after = all.last().map(|entry| entry.key.clone());
+            let page = self.range(Range { after, ..Range::prefix(prefix) }).await?;
+            if page.is_empty() {
+                return Ok(all);
+            }
+            all.extend(page);
+        }
+    }
+
+    /// The records of a scope, of one moment.
+    pub(crate) async fn records(&self, scope: &Scope) -> Result<Records, Problem> {
+        Records::read(scope, &self.read(scope.keys()).await?)
+    }
+
+    /// Has records changed: reads them, lets `decide` change them, and writes what
+    /// became different together with the history, if nobody changed them
+    /// meanwhile. It goes on to its end where the caller is gone.
+    pub(crate) async fn change<T: Send + 'static>(
+        &self,
+        scope: Scope,
+        decide: impl Fn(&mut Records) -> Result<T, Problem> + Send + Sync + 'static,
+    ) -> Result<T, Problem> {
+        let shell = self.clone();
+        let work = tokio::spawn(async move { shell.change_here(&scope, decide).await });
+        work.await.map_err(|e| Problem::new(Code::Internal, format!("a change failed: {e}")))?
+    }
+
+    async fn change_here<T>(
+        &self,
+        scope: &Scope,
+        decide: impl Fn(&mut Records) -> Result<T, Problem>,
+    ) -> Result<T, Problem> {
+        let mut next = self.inner.next.lock().await;
+        for _ in 0..TRIES {
+            let keys = scope.keys();
+            let entries = self.read(keys.clone()).await?;
+            let before = Records::read(scope, &entries)?;
+            let mut after = before.clone();
+            let answer = decide(&mut after)?;
+            if after == before {
+                return Ok(answer);
+            }
+            let first = match next.take() {
+                Some(first) => first,
+                None => self.after_history().await?,
+            };
+            let mut transaction = Transaction::default();
+            for (key, entry) in keys.into_iter().zip(&entries) {
+                transaction.expect(key, entry.as_ref());
+            }
+            after.write(&before, scope, &mut transaction)?;
+            let following = record(&after, scope, first, &mut transaction)?;
+            match self.inner.store.commit(transaction).await.map_err(unavailable)? {
+                Commit::Done(revision) => {
+                    *next = Some(following);
+                    self.tell(&before, &after, revision);
+                    return Ok(answer);
+                }
+                Commit::Conflict { .. } => {}
+            }
+        }
+        Err(Problem::new(Code::Conflict, "the record changes too often").remedy("try again"))
+    }
+
+    /// The number after the history's last one.
+    async fn after_history(&self) -> Result<u64, Problem> {
+        let last = self.inner.store.last(keys::HISTORY.into()).await.map_err(unavailable)?;
+        Ok(last.and_then(|entry| keys::tail::<u64>(&entry.key)).unwrap_or(0) + 1)
+    }
+
+    fn tell(&self, before: &Records, after: &Records, revision: Revision) {
+        if let Some(attempt) = &after.attempt
+            && attempt.record.phase == AttemptPhase::Done
+        {
+            self.seen().forget(attempt.record.id);
+        }
+        let mut hosts = before.hosts();
+        hosts.extend(after.hosts());
+        self.inner.news.send_modify(|news| {
+            for host in hosts {
+                news.insert(host, revision);
+            }
+        });
+    }
+}
+
+/// Writes the first record of a new store.
+async fn begin(store: &dyn Store) -> Result<Meta, ControllerError> {
+    let meta = Meta { format: FORMAT, incarnation: Incarnation(1) };
+    let failed = |problem: String| ControllerError::Record { key: keys::META.into(), problem };
+    let mut transaction = Transaction::default();
+    transaction.expect(keys::META, None);
+    transaction.put(keys::META, serde_json::to_vec(&meta).map_err(|e| failed(e.to_string()))?);
+    match store.commit(transaction).await? {
+        Commit::Done(_) => Ok(meta),
+        Commit::Conflict { .. } => Err(failed("another controller made it just now".to_owned())),
+    }
+}
+
+/// Puts the notes of a change into the history; gives the next number.
+fn record(
+    after: &Records,
+    scope: &Scope,
+    first: u64,
+    transaction: &mut Transaction,
+) -> Result<u64, Problem> {
+    let time = jiff::Timestamp::now().to_string();
+    let mut seq = first;
+    for note in &after.notes {
+        let event = HistoryEvent {
+            seq,
+            time: time.clone(),
+            vm: after.vm_name(),
+            attempt: scope.attempt,
+            actor: note.actor.clone(),
+            event: note.event.clone(),
+            detail: note.detail.clone(),
+        };
+        transaction.expect(keys::history(seq), None);
+        transaction.put(keys::history(seq), text(&event)?);
+        seq += 1;
+    }
+    Ok(seq)
+}
+
+fn unavailable(error: StoreError) -> Problem {
+    tracing::error!(%error, "the store failed");
+    Problem::new(Code::StoreUnavailable, error.to_string())
+        .remedy("see the controller's log and the disk its store is on")
+}
+
+/// Reads all entries as one kind of record.
+pub(crate) fn parse_all<T: serde::de::DeserializeOwned>(
+    entries: &[Entry],
+) -> Result<Vec<T>, Problem> {
+    let read = |entry: &Entry| parse(Some(entry)).transpose();
+    entries.iter().filter_map(read).collect()
+}

@@ -1,0 +1,154 @@
+//! Migrations: begun, shown, given up.
+
+use std::fs::File;
+use std::io::Read;
+
+use api::body::{AttemptView, MigrateRequest};
+use api::{Json, Peer, Rejection};
+use axum::extract::State;
+use axum::http::StatusCode;
+use types::{AttemptId, AttemptPhase, Code, HostId, Problem, RunState, VmId, VmName};
+use uuid::Uuid;
+
+use super::vms::Nothing;
+use super::{Answer, find, observed};
+use crate::core::{self, Attempt};
+use crate::fleet::Fleet;
+use crate::intent;
+use crate::param::Param;
+use crate::records::{Records, Scope};
+use crate::shell::Shell;
+use crate::when::now_ms;
+
+/// Blackout allowed where nothing is said, in milliseconds.
+const BLACKOUT: u64 = 300;
+/// Bytes of an attempt's secret.
+const SECRET: usize = 32;
+
+pub(super) async fn migrate(
+    State(shell): State<Shell>,
+    peer: Peer,
+    Param(wanted): Param<VmName>,
+    Json(request): Json<MigrateRequest>,
+) -> Result<(StatusCode, Json<AttemptView>), Rejection> {
+    let user = peer.admin()?.to_owned();
+    let (id, records) = find(&shell, &wanted).await?;
+    let to = target(&shell, id, records, request.to).await?;
+    let attempt = AttemptId(Uuid::now_v7());
+    let request = core::Request {
+        id: attempt,
+        vm: id,
+        to,
+        secret: secret()?,
+        verify: request.verify,
+        blackout_budget_ms: request.blackout_budget_ms.unwrap_or(BLACKOUT),
+        user,
+        now_ms: now_ms(),
+    };
+    let decide = move |records: &mut Records| {
+        let vm = records.vm_mut()?.clone();
+        let own = records.own.as_mut().ok_or_else(|| not_running(&vm.spec.name))?;
+        if vm.desired == RunState::Stopped {
+            return Err(not_running(&vm.spec.name));
+        }
+        let (attempt, notes) = core::migrate(own, &vm, request.clone())?;
+        (records.attempt, records.notes) = (Some(attempt), notes);
+        Ok(records.attempt.clone())
+    };
+    let made = shell.change(Scope::vm(id).attempt(attempt), decide).await?;
+    Ok((StatusCode::ACCEPTED, Json(view(&shell, made)?)))
+}
+
+/// The host to go to, which has passed the preflight.
+async fn target(
+    shell: &Shell,
+    id: VmId,
+    mut records: Records,
+    to: Option<HostId>,
+) -> Result<HostId, Problem> {
+    let state = observed(shell, id, &records).map(|seen| seen.facts.state);
+    let own = records.own.take();
+    let vm = records.vm_mut()?;
+    let state = if vm.desired == RunState::Stopped { Some(vm.desired) } else { state };
+    let demand = planner::Demand::from(&vm.spec);
+    let fleet = Fleet::read(shell).await?;
+    let hosts = fleet.hosts(shell);
+    let from = own.as_ref().map(|own| &own.owner);
+    let attempt = own.as_ref().and_then(|own| own.attempt);
+    let preflight = |to: &HostId| {
+        let wanted = planner::Move { demand: &demand, from, to, state, attempt };
+        planner::preflight(&wanted, &hosts)
+    };
+    let to = match (to, from) {
+        (Some(to), _) => to,
+        (None, None) => return Err(not_running(&vm.spec.name)),
+        (None, Some(from)) => {
+            // What stands against moving at all is said first.
+            match preflight(from) {
+                Err(problem) if problem.code != Code::SameHost => return Err(problem),
+                _ => planner::place(&demand, &hosts, Some(from))?.id.clone(),
+            }
+        }
+    };
+    preflight(&to)?;
+    let lingering = |a: &&Attempt| {
+        a.record.vm == id && a.record.from == to && a.record.phase != AttemptPhase::Done
+    };
+    if let Some(other) = fleet.open.iter().find(lingering) {
+        let detail = format!("{to} still clears up after attempt {}", other.record.id);
+        return Err(Problem::new(Code::MigrationUnderWay, detail)
+            .remedy("wait until that attempt is done, or choose another host"));
+    }
+    Ok(to)
+}
+
+pub(super) async fn cancel(
+    State(shell): State<Shell>,
+    peer: Peer,
+    Param(wanted): Param<VmName>,
+    Json(Nothing {}): Json<Nothing>,
+) -> Answer<AttemptView> {
+    let user = peer.admin()?.to_owned();
+    let (id, records) = find(&shell, &wanted).await?;
+    let attempt =
+        records.own.and_then(|own| own.attempt).ok_or_else(|| core::no_migration(&wanted))?;
+    let decide = move |records: &mut Records| {
+        let (own, attempt) = records.migration()?;
+        records.notes = core::cancel(own, attempt, &user)?;
+        Ok(records.attempt.clone())
+    };
+    let ended = shell.change(Scope::vm(id).attempt(attempt), decide).await?;
+    Ok(Json(view(&shell, ended)?))
+}
+
+pub(super) async fn show(
+    State(shell): State<Shell>,
+    peer: Peer,
+    Param(id): Param<AttemptId>,
+) -> Answer<AttemptView> {
+    peer.admin()?;
+    let records = shell.records(&intent::scope(&shell, id).await?).await?;
+    Ok(Json(view(&shell, records.attempt)?))
+}
+
+fn view(shell: &Shell, attempt: Option<Attempt>) -> Result<AttemptView, Problem> {
+    let record = attempt
+        .ok_or_else(|| Problem::new(Code::AttemptUnknown, "there is no such attempt"))?
+        .record;
+    let progress = shell.seen().progress(record.id);
+    Ok(AttemptView { phase: record.phase, progress, report: record.report })
+}
+
+fn not_running(vm: &VmName) -> Problem {
+    Problem::new(Code::VmNotRunning, format!("{vm} does not run"))
+        .remedy(format!("start it first: `godwit vm start {vm}`"))
+}
+
+/// Random bytes from the kernel, in hexadecimal.
+fn secret() -> Result<String, Problem> {
+    let mut bytes = [0; SECRET];
+    File::open("/dev/urandom")
+        .and_then(|mut source| source.read_exact(&mut bytes))
+        .map_err(|e| Problem::new(Code::Internal, format!("/dev/urandom: {e}")))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}

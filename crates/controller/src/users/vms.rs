@@ -1,0 +1,226 @@
+//! VMs: made, shown, started, stopped, paused, resumed, removed.
+
+use api::body::{StartRequest, VmView};
+use api::{Json, Peer};
+use axum::extract::State;
+use serde::Deserialize;
+use types::{Code, HostId, MacAddr, Ownership, Problem, RunState, VmId, VmName, VmSpec};
+use uuid::Uuid;
+
+use super::{Answer, find, observed};
+use crate::core::{self, Note, Observed, Vm};
+use crate::fleet::Fleet;
+use crate::param::Param;
+use crate::records::{Gone, Records, Scope};
+use crate::shell::Shell;
+
+/// `{}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nothing {}
+
+pub(super) async fn list(State(shell): State<Shell>, peer: Peer) -> Answer<Vec<VmView>> {
+    peer.admin()?;
+    let fleet = Fleet::read(&shell).await?;
+    let mut views = Vec::new();
+    for (id, vm, own) in fleet.vms {
+        let records = Records { vm: Some(vm), own, ..Records::default() };
+        views.push(view(&shell, id, records)?);
+    }
+    views.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+    Ok(Json(views))
+}
+
+pub(super) async fn show(
+    State(shell): State<Shell>,
+    peer: Peer,
+    Param(wanted): Param<VmName>,
+) -> Answer<VmView> {
+    peer.admin()?;
+    let (id, records) = find(&shell, &wanted).await?;
+    Ok(Json(view(&shell, id, records)?))
+}
+
+pub(super) async fn create(
+    State(shell): State<Shell>,
+    peer: Peer,
+    Json(mut spec): Json<VmSpec>,
+) -> Answer<VmView> {
+    let user = peer.admin()?.to_owned();
+    let wrong = |detail: String| Problem::new(Code::InvalidSpec, detail);
+    if Uuid::parse_str(spec.name.as_str()).is_ok() {
+        return Err(wrong("name: must not look like a UUID".to_owned()).into());
+    }
+    let id = *spec.uuid.get_or_insert_with(|| VmId(Uuid::new_v4()));
+    for nic in &mut spec.nics {
+        if nic.mac.is_none() {
+            nic.mac = Some(new_mac()?);
+        }
+    }
+    spec.check().map_err(|e| wrong(e.to_string()))?;
+    let scope = Scope::vm(id).name(spec.name.clone());
+    let decide = move |records: &mut Records| {
+        let name = &spec.name;
+        if records.name.is_some() || records.vm.is_some() {
+            let what = if records.name.is_some() { name.to_string() } else { id.to_string() };
+            return Err(Problem::new(Code::VmExists, format!("there is a VM {what} already"))
+                .remedy("choose another name and UUID, or remove that one first"));
+        }
+        records.name = Some(id);
+        let (spec, desired) = (spec.clone(), RunState::Stopped);
+        records.vm = Some(Vm { spec, desired, start_generation: 0 });
+        records.notes = vec![Note::by(&user, "vm-created").detail(id.to_string())];
+        Ok(records.clone())
+    };
+    let records = shell.change(scope, decide).await?;
+    Ok(Json(view(&shell, id, records)?))
+}
+
+pub(super) async fn remove(
+    State(shell): State<Shell>,
+    peer: Peer,
+    Param(wanted): Param<VmName>,
+) -> Answer<serde_json::Value> {
+    let user = peer.admin()?.to_owned();
+    let (id, found) = find(&shell, &wanted).await?;
+    let name = found.vm_name().ok_or_else(|| unknown(&wanted))?;
+    let inner = shell.clone();
+    let decide = move |records: &mut Records| {
+        let seen = observed(&inner, id, records);
+        let own = records.own.clone();
+        let vm = records.vm_mut()?.clone();
+        core::removable(&vm, own.as_ref(), seen.as_ref())?;
+        records.gone = Some(Gone { vm, own });
+        (records.vm, records.own, records.name) = (None, None, None);
+        records.notes = vec![Note::by(&user, "vm-removed")];
+        Ok(())
+    };
+    shell.change(Scope::vm(id).name(name), decide).await?;
+    Ok(Json(serde_json::json!({})))
+}
+
+pub(super) async fn start(
+    State(shell): State<Shell>,
+    peer: Peer,
+    Param(wanted): Param<VmName>,
+    Json(request): Json<StartRequest>,
+) -> Answer<VmView> {
+    let user = peer.admin()?.to_owned();
+    let (id, mut records) = find(&shell, &wanted).await?;
+    let on = match (request.on, &records.own) {
+        (Some(on), _) => Some(on),
+        (None, own) => own.as_ref().map(|own| own.owner.clone()),
+    };
+    let on = room(&shell, id, records.vm_mut()?, on).await?;
+    let incarnation = shell.incarnation();
+    let decide = move |shell: &Shell, records: &mut Records| {
+        let seen = observed(shell, id, records);
+        let mut own = records.own.clone();
+        let vm = records.vm_mut()?;
+        let notes = core::start(vm, &mut own, seen.as_ref(), &on, incarnation, &user)?;
+        records.own = own;
+        Ok(notes)
+    };
+    alter(&shell, id, decide).await
+}
+
+/// The host to start on, which must be able to take the VM.
+async fn room(shell: &Shell, id: VmId, vm: &Vm, on: Option<HostId>) -> Result<HostId, Problem> {
+    let demand = planner::Demand::from(&vm.spec);
+    let mut fleet = Fleet::read(shell).await?;
+    // What it holds where it is does not stand against itself.
+    fleet.vms.retain(|(other, ..)| *other != id);
+    let hosts = fleet.hosts(shell);
+    let Some(on) = on else { return Ok(planner::place(&demand, &hosts, None)?.id.clone()) };
+    if vm.desired != RunState::Stopped {
+        // It runs, or is about to: nothing is to be placed.
+        return Ok(on);
+    }
+    let host = hosts.iter().find(|host| host.id == on).ok_or_else(|| {
+        Problem::new(Code::HostUnknown, format!("there is no host {on}"))
+            .remedy("see `godwit host ls`; a host is known once its agent has been heard")
+    })?;
+    demand.fits(host)?;
+    Ok(on)
+}
+
+pub(super) async fn stop(
+    State(shell): State<Shell>,
+    peer: Peer,
+    Param(wanted): Param<VmName>,
+    Json(Nothing {}): Json<Nothing>,
+) -> Answer<VmView> {
+    turn(&shell, &peer, &wanted, |vm, own, _, user| core::stop(vm, own, user)).await
+}
+
+pub(super) async fn pause(
+    State(shell): State<Shell>,
+    peer: Peer,
+    Param(wanted): Param<VmName>,
+    Json(Nothing {}): Json<Nothing>,
+) -> Answer<VmView> {
+    turn(&shell, &peer, &wanted, core::pause).await
+}
+
+pub(super) async fn resume(
+    State(shell): State<Shell>,
+    peer: Peer,
+    Param(wanted): Param<VmName>,
+    Json(Nothing {}): Json<Nothing>,
+) -> Answer<VmView> {
+    turn(&shell, &peer, &wanted, core::resume).await
+}
+
+/// A change of what is desired.
+type Turn = fn(&mut Vm, Option<&Ownership>, Option<&Observed>, &str) -> Result<Vec<Note>, Problem>;
+
+async fn turn(shell: &Shell, peer: &Peer, wanted: &VmName, turn: Turn) -> Answer<VmView> {
+    let user = peer.admin()?.to_owned();
+    let (id, _) = find(shell, wanted).await?;
+    let decide = move |shell: &Shell, records: &mut Records| {
+        let seen = observed(shell, id, records);
+        let own = records.own.clone();
+        turn(records.vm_mut()?, own.as_ref(), seen.as_ref(), &user)
+    };
+    alter(shell, id, decide).await
+}
+
+async fn alter(
+    shell: &Shell,
+    id: VmId,
+    decide: impl Fn(&Shell, &mut Records) -> Result<Vec<Note>, Problem> + Send + Sync + 'static,
+) -> Answer<VmView> {
+    let inner = shell.clone();
+    let decide = move |records: &mut Records| {
+        records.notes = decide(&inner, records)?;
+        Ok(records.clone())
+    };
+    let records = shell.change(Scope::vm(id), decide).await?;
+    Ok(Json(view(shell, id, records)?))
+}
+
+/// The VM, as shown.
+fn view(shell: &Shell, id: VmId, records: Records) -> Result<VmView, Problem> {
+    let seen = observed(shell, id, &records).map(|seen| seen.facts);
+    let vm = records.vm.ok_or_else(|| unknown(&id))?;
+    Ok(VmView {
+        spec: vm.spec,
+        ownership: records.own,
+        desired: vm.desired,
+        state: seen.as_ref().map(|facts| facts.state),
+        error: seen.and_then(|facts| facts.error),
+    })
+}
+
+/// The problem of a VM that is not there.
+pub(super) fn unknown(wanted: &impl std::fmt::Display) -> Problem {
+    Problem::new(Code::VmUnknown, format!("there is no VM {wanted}")).remedy("see `godwit vm ls`")
+}
+
+/// An address of QEMU's range with three random octets.
+fn new_mac() -> Result<MacAddr, Problem> {
+    let [a, b, c, ..] = Uuid::new_v4().into_bytes();
+    format!("52:54:00:{a:02x}:{b:02x}:{c:02x}")
+        .parse()
+        .map_err(|e| Problem::new(Code::Internal, format!("no address was made: {e}")))
+}
