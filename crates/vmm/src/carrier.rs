@@ -9,9 +9,9 @@ use crate::process::{self, Identity};
 use crate::spawn::spawn;
 use crate::{Hypervisor, InstanceRecord, VmmError, dirs};
 
-/// Environment variable that tells to which run directory a process belongs. It
-/// finds a carrier whose pid file was not written any more.
-pub(crate) const MARKER: &str = "GODWIT_INSTANCE";
+/// Environment variable that tells to which run directory a carrier belongs. It
+/// finds one whose pid file was not written any more.
+const MARKER: &str = "GODWIT_INSTANCE";
 
 impl Hypervisor {
     /// Starts the carrier of an instance; one that is there already is ended first.

@@ -95,7 +95,7 @@ impl Hypervisor {
         let (log, start) = dirs::log(&record.qemu_log())?;
         let name = record.full_name();
         let mut command = self.scopes.wrap(&name, &self.config.qemu, &args);
-        command.env(crate::carrier::MARKER, &record.run_dir).current_dir("/");
+        command.current_dir("/");
         let qemu = spawn(command, log, scope::create(&record.groups), b"").await?;
         record.pid = Some(qemu.pid);
         record.start_time = Some(qemu.started);

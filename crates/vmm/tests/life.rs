@@ -2,71 +2,15 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::collections::BTreeMap;
+mod support;
+
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use godwit_vmm::{Accel, HostConfig, Hypervisor, Incoming, VmmError};
-use rustix::mount::{UnmountFlags, unmount};
+use godwit_vmm::{Accel, Incoming, VmmError};
+use support::{Host, spec};
 use types::{Bytes, VmSpec};
-
-struct Host {
-    dir: tempfile::TempDir,
-}
-
-impl Host {
-    fn new() -> Self {
-        Self { dir: tempfile::tempdir().unwrap() }
-    }
-
-    fn config(&self) -> HostConfig {
-        let qemu = std::env::var_os("GODWIT_TEST_QEMU");
-        let data = std::env::var_os("GODWIT_TEST_QEMU_DATA").unwrap_or_default();
-        let dir = self.dir.path();
-        HostConfig {
-            qemu: qemu.map_or_else(|| "qemu-system-x86_64".into(), PathBuf::from),
-            data_dirs: std::env::split_paths(&data).filter(|d| *d != Path::new("")).collect(),
-            accel: Some("tcg".into()),
-            run_dir: dir.join("run"),
-            state_dir: dir.join("state"),
-            memory_dir: dir.join("memory"),
-            memory_size: Bytes::mib(96),
-            pools: BTreeMap::from([("images".parse().unwrap(), dir.join("images"))]),
-            bridges: Vec::new(),
-            carrier: dir.join("carrier.sh"),
-        }
-    }
-
-    async fn open(&self) -> Hypervisor {
-        Hypervisor::open(self.config()).await.unwrap()
-    }
-
-    /// Everything that is left in the run and memory directories.
-    fn left(&self) -> Vec<PathBuf> {
-        ["run", "memory"]
-            .iter()
-            .flat_map(|name| std::fs::read_dir(self.dir.path().join(name)).unwrap())
-            .map(|entry| entry.unwrap().path())
-            .collect()
-    }
-}
-
-impl Drop for Host {
-    fn drop(&mut self) {
-        while unmount(self.dir.path().join("memory"), UnmountFlags::DETACH).is_ok() {}
-    }
-}
-
-fn spec(hypervisor: &Hypervisor) -> VmSpec {
-    VmSpec {
-        machine: hypervisor.resolve_machine("q35").unwrap(),
-        ..toml::from_str(
-            "name = 'test'\nmemory = '64MiB'\nuuid = '6a0c5b2e-8a53-4f0d-9f5e-0d8e5a7c1b11'",
-        )
-        .unwrap()
-    }
-}
 
 async fn soon(what: impl Future<Output = ()>) {
     tokio::time::timeout(Duration::from_secs(20), what).await.unwrap();
