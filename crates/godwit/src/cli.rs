@@ -59,6 +59,9 @@ pub(crate) enum Command {
     /// A fleet on this machine, to try things out.
     #[command(subcommand)]
     Lab(lab::Command),
+    /// Run the fleet's controller until SIGTERM; VMs and migrations live on.
+    #[command(after_help = "Example:\n  godwit controller --config /etc/godwit/controller.toml")]
+    Controller(Config),
     /// Run a host's agent until SIGTERM; its VMs live on.
     #[command(after_help = "Example:\n  godwit agent --config /etc/godwit/agent.toml")]
     Agent(Config),

@@ -47,6 +47,7 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Attempt(command) => wait(attempt::run(command, output)),
         Command::Audit(command) => wait(audit::run(command, output)),
         Command::Ca(command) => ca::run(command, output),
+        Command::Controller(Config { config }) => program::controller::run(&config),
         Command::Agent(Config { config }) => program::agent::run(&config),
         Command::Carrier => program::carrier::run(),
         Command::Lab(command) => lab::run(command, output),

@@ -2,6 +2,7 @@
 
 pub(crate) mod agent;
 pub(crate) mod carrier;
+pub(crate) mod controller;
 
 use std::fmt::Display;
 use std::time::Duration;
