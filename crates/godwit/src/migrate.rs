@@ -78,10 +78,11 @@ fn refuse(error: ClientError, vm: &VmName, request: &MigrateRequest, output: &Ou
     if let ClientError::Problem(problem) = &error
         && output.is_json()
         && problem.code.status() < 500
-        && let Err(failure) =
-            output.result(&report::refusal(vm, request, problem), |_| String::new())
     {
-        return failure;
+        let refusal = report::Refusal::new(vm, request.to.as_ref(), problem);
+        if let Err(failure) = output.result(&refusal, |_| String::new()) {
+            return failure;
+        }
     }
     error.into()
 }

@@ -1,8 +1,9 @@
 //! How a migration ended, in words and exit codes.
 
-use api::body::MigrateRequest;
-use serde_json::{Value, json};
-use types::{Bytes, MigrationReport, Outcome, PageCounts, Problem, VmName};
+use serde::Serialize;
+use types::{
+    AttemptId, Bytes, Code, HostId, MigrationReport, Mode, Outcome, PageCounts, Problem, VmName,
+};
 
 use crate::failure::{CANCELLED, FAILED, Failure, REFUSED};
 use crate::span;
@@ -53,33 +54,55 @@ pub(crate) fn failure(report: &MigrationReport) -> Failure {
     }
 }
 
-/// A migration that was not begun, with the fields of a report.
-pub(crate) fn refusal(vm: &VmName, request: &MigrateRequest, problem: &Problem) -> Value {
-    json!({
-        "attempt": null,
-        "vm": vm,
-        "from": null,
-        "to": request.to,
-        "mode": null,
-        "outcome": Outcome::Refused,
-        "reason": problem.detail,
-        "code": problem.code,
-        "remedy": problem.remedy,
-        "total_seconds": null,
-        "blackout_seconds": null,
-        "round_trip_seconds": null,
-        "rounds": 0,
-        "memory_bytes": 0,
-        "sent_bytes": 0,
-        "pages": PageCounts::default(),
-        "state_equal": null,
-    })
+/// A migration that was not begun, with the fields of a [`MigrationReport`].
+#[derive(Debug, Serialize)]
+pub(crate) struct Refusal<'a> {
+    attempt: Option<AttemptId>,
+    vm: &'a VmName,
+    from: Option<HostId>,
+    to: Option<&'a HostId>,
+    mode: Option<Mode>,
+    outcome: Outcome,
+    reason: &'a str,
+    code: Code,
+    remedy: Option<&'a str>,
+    total_seconds: Option<f64>,
+    blackout_seconds: Option<f64>,
+    round_trip_seconds: Option<f64>,
+    rounds: u64,
+    memory_bytes: u64,
+    sent_bytes: u64,
+    pages: PageCounts,
+    state_equal: Option<bool>,
+}
+
+impl<'a> Refusal<'a> {
+    pub(crate) fn new(vm: &'a VmName, to: Option<&'a HostId>, problem: &'a Problem) -> Self {
+        Self {
+            attempt: None,
+            vm,
+            from: None,
+            to,
+            mode: None,
+            outcome: Outcome::Refused,
+            reason: &problem.detail,
+            code: problem.code,
+            remedy: problem.remedy.as_deref(),
+            total_seconds: None,
+            blackout_seconds: None,
+            round_trip_seconds: None,
+            rounds: 0,
+            memory_bytes: 0,
+            sent_bytes: 0,
+            pages: PageCounts::default(),
+            state_equal: None,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use types::{AttemptId, Code, Mode};
 
     fn report() -> MigrationReport {
         let id: AttemptId = "01890a5d-ac96-774b-bcce-b302099a8057".parse().unwrap();
@@ -124,7 +147,8 @@ mod tests {
     #[test]
     fn a_refusal_has_every_field_of_a_report() {
         let problem = Problem::new(Code::NoHost, "no host can take web01");
-        let refusal = refusal(&"web01".parse().unwrap(), &MigrateRequest::default(), &problem);
+        let vm = "web01".parse().unwrap();
+        let refusal = serde_json::to_value(Refusal::new(&vm, None, &problem)).unwrap();
         let whole = serde_json::to_value(report()).unwrap();
         for field in whole.as_object().unwrap().keys() {
             assert!(refusal.get(field).is_some(), "{field}");
