@@ -51,7 +51,7 @@ impl Shape {
 }
 
 /// What the lab is made of, where that is not what is installed.
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Parts {
     /// QEMU in place of the installed one.
     #[arg(long, value_name = "PATH")]
@@ -65,6 +65,9 @@ pub(crate) struct Parts {
     /// Its initial RAM file system; it has to start `godwit-guest` itself.
     #[arg(long, value_name = "FILE", requires = "kernel")]
     pub(crate) initrd: Option<PathBuf>,
+    /// The lab's network, 10.N.0.0/16.
+    #[arg(long, value_name = "N", default_value_t = lab::DEFAULT_NET)]
+    pub(crate) net: u8,
 }
 
 /// Builds the binary, unless the surroundings name one.
@@ -108,6 +111,7 @@ impl Fleet {
         let dir = PathBuf::from(format!("/var/tmp/gw-{}", std::process::id()));
         let mut options = lab::UpOptions::new(&dir);
         options.godwit = godwit.to_owned();
+        options.net = shape.parts.net;
         options.hosts = shape.hosts;
         options.link = shape.link;
         options.qemu.clone_from(&shape.parts.qemu);

@@ -12,6 +12,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
+use clap::Parser as _;
 use serde::Serialize;
 
 use types::{Mode, Rate};
@@ -21,7 +22,7 @@ use crate::{proc, setup};
 use stage::Stage;
 
 /// What to run and how.
-#[derive(Debug, Clone, Default, clap::Args)]
+#[derive(Debug, Clone, clap::Parser)]
 pub(crate) struct Args {
     /// Only scenarios whose name contains this.
     #[arg(long)]
@@ -54,7 +55,7 @@ pub(crate) struct Args {
 impl Args {
     /// The short form, as the checks of every change run it.
     pub(crate) fn short() -> Self {
-        Self { yes: true, ..Self::default() }
+        Self::parse_from(["e2e", "--yes"])
     }
 }
 
