@@ -32,7 +32,7 @@ fn write_stream(mut qemu: UnixStream, pages: u64) {
     let mut out = Vec::new();
     for page in 0..pages {
         let flags = if page == 0 { 8 } else { 0x28 };
-        out.extend((page * 4096 | flags).to_be_bytes());
+        out.extend(((page * 4096) | flags).to_be_bytes());
         if page == 0 {
             out.extend(b"\x06pc.ram");
         }

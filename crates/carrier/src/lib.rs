@@ -55,7 +55,9 @@ pub fn main_from_stdin() -> Result<(), CarrierError> {
 pub fn run(config: &CarrierConfig) -> Result<(), CarrierError> {
     let control = Control::listen(&config.control)?;
     let result = match &config.side {
-        CarrierSide::Source { connect, opaque } => source::run(config, connect, *opaque, &control),
+        CarrierSide::Source { connect, opaque, recheck } => {
+            source::run(config, connect, *opaque, recheck, &control)
+        }
         CarrierSide::Destination { listen, ports, blocks } => {
             destination::run(config, listen, *ports, blocks, &control)
         }

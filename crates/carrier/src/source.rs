@@ -11,7 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use stream::{ReturnMessage, ReturnPath, ReturnStep};
-use types::{CarrierCommand, CarrierConfig, CarrierEvent, Counters, PageCounts};
+use types::{BlockPlacement, CarrierCommand, CarrierConfig, CarrierEvent, Counters, PageCounts};
 use wire::{Acknowledgement, Header, Kind, Receiver};
 
 use crate::CarrierError;
@@ -22,6 +22,10 @@ use crate::net::{self, Breaker, Tls};
 use crate::outbox::Outbox;
 
 mod reader;
+mod recheck;
+
+use reader::Reader;
+use recheck::Recheck;
 
 /// How long QEMU may take to connect once the carriers have met.
 const QEMU_ARRIVAL: Duration = Duration::from_secs(60);
@@ -125,9 +129,11 @@ pub(crate) fn run(
     config: &CarrierConfig,
     address: &str,
     opaque: bool,
+    recheck: &[BlockPlacement],
     control: &Control,
 ) -> Result<(), CarrierError> {
     let fail = |e: std::io::Error| CarrierError::Qemu(format!("{}: {e}", config.qemu.display()));
+    let recheck = Recheck::open(recheck)?;
     let _ = std::fs::remove_file(&config.qemu);
     let listener = UnixListener::bind(&config.qemu).map_err(fail)?;
     std::fs::set_permissions(&config.qemu, Permissions::from_mode(0o600)).map_err(fail)?;
@@ -152,7 +158,9 @@ pub(crate) fn run(
     let round_trip_us = u64::try_from(session.round_trip.as_micros()).unwrap_or(u64::MAX);
     control.emit(CarrierEvent::Connected { round_trip_us });
     let result = accept_qemu(&shared, &listener).and_then(|qemu| {
-        serve(&shared, &qemu, session.forward, session.backward, session.placing, opaque)
+        let (placing, forward, backward) = (session.placing, session.forward, session.backward);
+        let reader = Reader::new(&shared, placing, opaque, recheck)?;
+        serve(&shared, &qemu, forward, backward, reader)
     });
     let _ = std::fs::remove_file(&config.qemu);
     shared.tell_counters(true);
@@ -164,8 +172,7 @@ fn serve(
     qemu: &UnixStream,
     mut forward: Tls,
     mut backward: Tls,
-    placing: bool,
-    opaque: bool,
+    reader: Reader<'_>,
 ) -> Result<(), CarrierError> {
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -180,7 +187,7 @@ fn serve(
             let _ = qemu.shutdown(Shutdown::Both);
         });
         scope.spawn(|| tick(shared));
-        if let Err(error) = reader::read(shared, qemu, placing, opaque) {
+        if let Err(error) = reader.read(qemu) {
             shared.fail(error);
         }
         // Notes go on until the agent ends the carrier or the other side is gone.

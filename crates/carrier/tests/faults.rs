@@ -33,7 +33,11 @@ fn a_wrong_secret_or_host_is_turned_away() {
     let mut stranger = start(stranger);
     assert!(stranger.agent.failure().contains("host-b"));
     // A host of the same CA, but not the one the attempt names.
-    let side = CarrierSide::Source { connect: format!("127.0.0.1:{port}"), opaque: false };
+    let side = CarrierSide::Source {
+        connect: format!("127.0.0.1:{port}"),
+        opaque: false,
+        recheck: Vec::new(),
+    };
     let mut other = start(place.config("host-c", "host-b", side));
     assert!(other.agent.failure().contains("host-b"));
     // And a destination that is not the one the source wants.

@@ -63,6 +63,8 @@ pub enum Mark {
     Blocks,
     /// A part of ram is complete; QEMU cuts them about every 50 ms.
     PartEnd,
+    /// These bytes close ram's last section: what pages were to come have come.
+    PagesEnd,
     /// QEMU has begun the switchover (10.0 and later say so).
     SwitchoverStart,
     /// Memory is complete; everything that follows is [`Item::Tail`].
@@ -323,7 +325,7 @@ impl Decoder {
             Record::List { total } => self.listed(total),
             Record::End => {
                 self.state = State::Footer(part);
-                None
+                (part == Part::End).then_some(Mark::PagesEnd)
             }
             Record::Flush => None,
         };

@@ -46,6 +46,9 @@ pub enum CarrierSide {
         connect: String,
         /// Carry bytes without looking into the stream.
         opaque: bool,
+        /// Memory files to be compared with what was sent, once the VM is stopped;
+        /// for accelerators whose dirty log cannot be relied upon.
+        recheck: Vec<BlockPlacement>,
     },
     /// Receives, places pages, writes to QEMU.
     Destination {

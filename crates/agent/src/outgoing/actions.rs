@@ -40,7 +40,11 @@ impl Run<'_> {
             key: config.key.clone(),
             control: instance.carrier_control(),
             qemu: instance.migration_socket(),
-            side: CarrierSide::Source { connect, opaque: config.data_plane == DataPlane::Opaque },
+            side: CarrierSide::Source {
+                connect,
+                opaque: config.data_plane == DataPlane::Opaque,
+                recheck: self.vm.host.recheck(&instance),
+            },
         };
         let hypervisor = &self.vm.host.hypervisor;
         hypervisor.start_carrier(&instance, &carrier).await.map_err(|e| e.to_string())?;

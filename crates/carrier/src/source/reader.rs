@@ -11,6 +11,7 @@ use types::{CarrierEvent, Mode};
 use wire::Kind;
 
 use super::Shared;
+use super::recheck::Recheck;
 use crate::CarrierError;
 
 /// One read from QEMU.
@@ -21,40 +22,6 @@ const LOOK: Duration = Duration::from_millis(20);
 /// allowed more than a few passes in this time.
 const PACE: Duration = Duration::from_millis(5);
 const PACED_READ: usize = 64;
-
-/// Reads until QEMU closes its stream.
-pub(super) fn read(
-    shared: &Shared,
-    qemu: &UnixStream,
-    placing: bool,
-    opaque: bool,
-) -> Result<(), CarrierError> {
-    qemu.set_read_timeout(Some(LOOK)).map_err(|e| CarrierError::Qemu(e.to_string()))?;
-    let mut reader = Reader::new(shared, placing)?;
-    if opaque {
-        reader.go_opaque("the agent's configuration says so");
-    }
-    let mut input = Input { bytes: vec![0; READ + MAX_ITEM], start: 0, end: 0 };
-    loop {
-        reader.wait_for_room()?;
-        let limit = if reader.idle { PACED_READ } else { READ };
-        match input.fill(qemu, limit) {
-            Ok(0) => return reader.end(),
-            Ok(_) => {}
-            Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
-                // Nothing more comes for now: what is collected goes.
-                reader.flush();
-                continue;
-            }
-            Err(e) => return Err(CarrierError::Qemu(format!("the source's QEMU: {e}"))),
-        }
-        let used = reader.take(input.unread())?;
-        input.start += used;
-        if reader.idle && !shared.flow().tail {
-            thread::sleep(PACE);
-        }
-    }
-}
 
 /// Bytes read and not yet taken.
 struct Input {
@@ -81,7 +48,7 @@ impl Input {
     }
 }
 
-struct Reader<'a> {
+pub(super) struct Reader<'a> {
     shared: &'a Shared,
     decoder: Decoder,
     batch: Batch,
@@ -90,6 +57,7 @@ struct Reader<'a> {
     placing: bool,
     mode: Option<Mode>,
     opaque: bool,
+    recheck: Recheck,
     in_tail: bool,
     /// The last sections had no pages.
     idle: bool,
@@ -98,7 +66,12 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn new(shared: &'a Shared, placing: bool) -> Result<Self, CarrierError> {
+    pub(super) fn new(
+        shared: &'a Shared,
+        placing: bool,
+        opaque: bool,
+        recheck: Recheck,
+    ) -> Result<Self, CarrierError> {
         let cores = thread::available_parallelism().map_or(1.0, |n| n.get() as f64 / 2.0);
         Ok(Self {
             shared,
@@ -109,12 +82,44 @@ impl<'a> Reader<'a> {
             policy: Policy::new(cores.clamp(0.5, 1.0)),
             placing,
             mode: None,
-            opaque: false,
+            opaque,
+            recheck,
             in_tail: false,
             idle: false,
             pages_in_section: 0,
             link: Link::new(),
         })
+    }
+
+    /// Reads until QEMU closes its stream.
+    pub(super) fn read(mut self, qemu: &UnixStream) -> Result<(), CarrierError> {
+        qemu.set_read_timeout(Some(LOOK)).map_err(|e| CarrierError::Qemu(e.to_string()))?;
+        if self.opaque {
+            self.go_opaque("the agent's configuration says so");
+        }
+        let mut input = Input { bytes: vec![0; READ + MAX_ITEM], start: 0, end: 0 };
+        let mut partial = false;
+        loop {
+            self.wait_for_room()?;
+            let paced = self.idle && !partial && !self.shared.flow().tail;
+            if paced {
+                thread::sleep(PACE);
+            }
+            match input.fill(qemu, if paced { PACED_READ } else { READ }) {
+                Ok(0) => return self.end(),
+                Ok(_) => {}
+                Err(e) if matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {
+                    // Nothing more comes for now: what is collected goes.
+                    self.flush();
+                    continue;
+                }
+                Err(e) => return Err(CarrierError::Qemu(format!("the source's QEMU: {e}"))),
+            }
+            let used = self.take(input.unread())?;
+            input.start += used;
+            // A page that has begun to come is not made to wait.
+            partial = input.unread().len() > PACED_READ;
+        }
     }
 
     /// Waits while the agent holds the stream or too much is in flight.
@@ -168,7 +173,7 @@ impl<'a> Reader<'a> {
                         }
                         Item::Verbatim { bytes, mark } => {
                             let bytes = bytes.to_vec();
-                            self.verbatim(&bytes, mark);
+                            self.verbatim(&bytes, mark)?;
                         }
                         Item::Opaque { why } => self.go_opaque(&why),
                         Item::Tail(bytes) => {
@@ -192,6 +197,13 @@ impl<'a> Reader<'a> {
         }
         self.idle = false;
         self.pages_in_section += 1;
+        self.recheck.sent(block, number, &content);
+        self.add(block, number, content);
+        Ok(())
+    }
+
+    /// Adds a page to the batch.
+    fn add(&mut self, block: u16, number: u64, content: Content<'_>) {
         let push = |batch: &mut Batch| match content {
             Content::Zero => batch.push_zero(block, number),
             Content::Raw(bytes) => match <&[u8; PAGE_SIZE]>::try_from(bytes) {
@@ -203,6 +215,19 @@ impl<'a> Reader<'a> {
             self.flush();
             // An empty batch takes any page.
             let _ = push(&mut self.batch);
+        }
+    }
+
+    /// The VM is stopped and QEMU has sent what it knows to be dirty: what it does
+    /// not know is sent now.
+    fn recheck(&mut self) -> Result<(), CarrierError> {
+        let mut recheck = std::mem::take(&mut self.recheck);
+        let found = recheck.differing(|block, number, page| {
+            self.add(block, number, Content::Raw(page));
+        });
+        let found = found.map_err(|e| CarrierError::Memory(e.to_string()))?;
+        if found > 0 {
+            tracing::info!(pages = found, "QEMU's dirty log had missed pages; they were sent");
         }
         Ok(())
     }
@@ -235,7 +260,12 @@ impl<'a> Reader<'a> {
         self.tell_mode(Mode::Opaque, Some(why));
     }
 
-    fn verbatim(&mut self, bytes: &[u8], mark: Option<Mark>) {
+    fn verbatim(&mut self, bytes: &[u8], mark: Option<Mark>) -> Result<(), CarrierError> {
+        match mark {
+            Some(Mark::PagesEnd) => self.recheck()?,
+            Some(Mark::Blocks) => self.recheck.bind(self.decoder.blocks()),
+            _ => {}
+        }
         self.carry(Kind::Verbatim, bytes);
         match mark {
             Some(Mark::PartEnd) => {
@@ -252,6 +282,7 @@ impl<'a> Reader<'a> {
             }
             _ => {}
         }
+        Ok(())
     }
 
     /// Bytes as they are, after everything collected before them.

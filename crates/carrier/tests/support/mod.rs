@@ -55,7 +55,11 @@ impl Place {
     }
 
     pub(crate) fn source(&self, port: u16, opaque: bool) -> CarrierConfig {
-        let side = CarrierSide::Source { connect: format!("127.0.0.1:{port}"), opaque };
+        let side = CarrierSide::Source {
+            connect: format!("127.0.0.1:{port}"),
+            opaque,
+            recheck: Vec::new(),
+        };
         self.config("host-a", "host-b", side)
     }
 }
