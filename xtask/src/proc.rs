@@ -97,7 +97,7 @@ pub(crate) fn until_quickly<T>(
     limit: Duration,
     ask: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
-    until_every(Duration::from_millis(2), what, limit, ask)
+    until_every(Duration::from_millis(1), what, limit, ask)
 }
 
 fn until_every<T>(

@@ -68,12 +68,16 @@ fn console(stage: &mut Stage) -> Result<()> {
     let ip = guest.ip.into();
     let stream = StreamWitness::connect((guest.ip, guest::SERVE_PORT).into(), ANSWER)?;
     ensure!(beats.wait_for(ip, 10, ANSWER), "no heartbeat");
+    proc::until("the first tick on the console", ANSWER, || {
+        Ok(last_tick(&stage.console_text(&guest.vm)?).ok())
+    })?;
     let mut gaps = Vec::new();
     for _ in 0..stage.rounds() {
         for to in ["host-b", "host-a"] {
             beats.forget_gaps(ip);
             let tick = last_tick(&stage.console_text(&guest.vm)?)?;
             stage.hop(&guest.vm, to)?;
+            // The other host's log goes on where this one's ends.
             ensure!(beats.wait_for(ip, 20, ANSWER), "no heartbeat after the move to {to}");
             ensure!(stream.wait_for(4096, ANSWER), "the TCP stream stands still on {to}");
             let heard = beats.report(ip);
