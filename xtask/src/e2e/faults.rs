@@ -1,7 +1,7 @@
 //! Something is killed, cut or cancelled in the middle of a move: the VM runs
 //! on, nothing is left where it is not, and the next move works.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use api::ClientError;
@@ -21,9 +21,18 @@ const SETTLE: Duration = Duration::from_secs(120);
 /// A disturbance, and whether the attempt may complete all the same.
 type Disturb = fn(&Stage, &VmName) -> Result<()>;
 
+/// The switchover is too short to be seen from outside and then disturbed.
+pub(super) const SWEEP: &[Scenario] = &[Scenario {
+    name: "cancel-switching",
+    about: "cancelled at moments all around the switchover",
+    scene: Scene::Fast,
+    long: false,
+    play: sweep,
+}];
+
 macro_rules! scenarios {
     ($($name:literal, $about:literal, $scene:ident, $when:ident, $disturb:expr;)*) => {
-        /// Every fault.
+        /// Faults in a phase that can be seen.
         pub(super) const ALL: &[Scenario] = &[$(Scenario {
             name: $name,
             about: $about,
@@ -55,8 +64,6 @@ scenarios! {
         Fast, Preparing, cancel;
     "cancel-copying", "cancelled in the copy phase",
         Slow, Copying, cancel;
-    "cancel-switching", "cancelled at the switchover",
-        Fast, Switching, cancel;
     "cancel-activating", "cancelled after the claim",
         Fast, Activating, cancel;
     "cancel-cleaning", "cancelled while the source is released",
@@ -87,15 +94,25 @@ fn once(
     phase: AttemptPhase,
     disturb: Disturb,
 ) -> Result<AttemptPhase> {
+    let mut seen = phase;
+    disturbed(stage, vm, |stage, migration| {
+        seen = reach(stage, vm, phase, migration)?;
+        if seen == phase { disturb(stage, vm) } else { Ok(()) }
+    })?;
+    Ok(seen)
+}
+
+/// A move that `disturb` disturbs, and what must hold afterwards. Returns the
+/// host that owns the VM then.
+fn disturbed(
+    stage: &mut Stage,
+    vm: &VmName,
+    disturb: impl FnOnce(&Stage, &mut Migration) -> Result<()>,
+) -> Result<String> {
     let before = tiny::head(stage, vm)?;
     let (from, to) = (stage.owner(vm)?, stage.not_owner(vm)?);
-    // Comparing both sides makes the switchover longer, and so easier to hit.
-    let verify = phase >= AttemptPhase::Switching;
-    let mut migration = stage.fleet.begin(&Order { verify, ..Order::to(vm.as_str(), to) })?;
-    let seen = reach(stage, vm, phase, &mut migration)?;
-    if seen == phase {
-        disturb(stage, vm)?;
-    }
+    let mut migration = stage.fleet.begin(&Order::to(vm.as_str(), to))?;
+    disturb(stage, &mut migration)?;
     // What the command says matters less than what is: it may have lost its controller.
     let told = migration.end().ok();
     settle(stage, vm)?;
@@ -114,7 +131,31 @@ fn once(
     let qemus = lab::processes(stage.fleet.dir(), &owner)?.qemus.len();
     ensure!(qemus == 1, "{owner} has {qemus} QEMUs, and should have one");
     stage.nothing_left(vm, stage.not_owner(vm)?)?;
-    Ok(seen)
+    Ok(owner)
+}
+
+/// Cancels ever later, from well before the switchover until after it.
+fn sweep(stage: &mut Stage) -> Result<()> {
+    let vm = tiny::start_with(stage, "tiny", &TinyOptions::default(), Bytes::mib(96))?;
+    let begun = Instant::now();
+    let mut migration = stage.fleet.begin(&Order::to(vm.as_str(), "host-b"))?;
+    reach(stage, &vm, AttemptPhase::Activating, &mut migration)?;
+    let usual = begun.elapsed();
+    migration.end()?.completed()?;
+    let (moves, step) = if stage.long { (60, 5) } else { (12, 25) };
+    let first = usual.saturating_sub(Duration::from_millis(moves * step * 3 / 4));
+    let mut stayed = 0;
+    for i in 0..moves {
+        let from = stage.owner(&vm)?;
+        let owner = disturbed(stage, &vm, |stage, _| {
+            proc::pause(first + Duration::from_millis(i * step))?;
+            cancel(stage, &vm)
+        })?;
+        stayed += u32::from(owner == from);
+    }
+    stage.measure("cancelled", stayed);
+    stage.measure("too_late", moves as u32 - stayed);
+    tiny::whole(stage, &vm)
 }
 
 /// Waits until the attempt is in `phase`, or further where it was too quick to

@@ -108,7 +108,8 @@ struct Scenario {
 }
 
 /// Every scenario.
-const SCENARIOS: &[&[Scenario]] = &[tiny::ALL, live::ALL, wire::ALL, linux::ALL, faults::ALL];
+const SCENARIOS: &[&[Scenario]] =
+    &[tiny::ALL, live::ALL, wire::ALL, linux::ALL, faults::ALL, faults::SWEEP];
 
 /// How a scenario went.
 #[derive(Debug, Serialize)]
