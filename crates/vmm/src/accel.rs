@@ -82,11 +82,11 @@ impl Accel {
         command.arg("-machine").arg(format!("pc,accel={self}"));
         command.args(["-m", "16", "-device", "isa-debug-exit,iobase=0xf4,iosize=1"]);
         let drive = serde_json::json!({
-            "node-name": "probe", "driver": "raw", "read-only": true,
+            "node-name": "probe", "driver": "raw",
             "file": { "driver": "file", "filename": image.to_string_lossy() },
         });
         command.arg("-blockdev").arg(drive.to_string());
-        command.args(["-device", "virtio-blk-pci,drive=probe,bootindex=1"]);
+        command.args(["-device", "ide-hd,drive=probe,bootindex=1"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.kill_on_drop(true).spawn();
         let mut child = child.map_err(VmmError::io("run", &config.qemu))?;
@@ -96,5 +96,53 @@ impl Accel {
         }
         let _ = std::fs::remove_file(&image);
         Ok(matches!(ended, Ok(Ok(status)) if status.code() == Some(SAID)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use types::Bytes;
+
+    use super::*;
+
+    fn config(dir: &Path, accel: Option<&str>) -> HostConfig {
+        let qemu = std::env::var_os("GODWIT_TEST_QEMU");
+        let data = std::env::var_os("GODWIT_TEST_QEMU_DATA").unwrap_or_default();
+        HostConfig {
+            qemu: qemu.map_or_else(|| "qemu-system-x86_64".into(), PathBuf::from),
+            data_dirs: std::env::split_paths(&data).filter(|d| *d != Path::new("")).collect(),
+            accel: accel.map(str::to_owned),
+            run_dir: dir.to_owned(),
+            state_dir: dir.to_owned(),
+            memory_dir: dir.to_owned(),
+            memory_size: Bytes(0),
+            pools: Default::default(),
+            bridges: Vec::new(),
+            carrier: PathBuf::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_small_guest_says_that_it_ran() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path(), None);
+        let limit = Duration::from_secs(30);
+        assert!(Accel::Tcg.runs_a_guest(&config, limit).await.unwrap());
+        // One that gets no time does not.
+        assert!(!Accel::Tcg.runs_a_guest(&config, Duration::ZERO).await.unwrap());
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_is_configured_is_not_probed() {
+        let dir = Path::new("/nonexistent");
+        for (text, accel) in [("tcg", Accel::Tcg), ("kvm", Accel::Kvm)] {
+            assert_eq!(Accel::choose(&config(dir, Some(text))).await.unwrap(), accel);
+            assert_eq!(accel.to_string(), text);
+        }
+        let error = Accel::choose(&config(dir, Some("hax"))).await.unwrap_err();
+        assert!(error.to_string().starts_with("accel: \"hax\""), "{error}");
     }
 }

@@ -140,7 +140,11 @@ fn carrier_config(record: &InstanceRecord) -> CarrierConfig {
         key: pem(),
         control: record.carrier_control(),
         qemu: record.migration_socket(),
-        side: CarrierSide::Source { connect: "10.0.0.2:16000".into(), opaque: false },
+        side: CarrierSide::Source {
+            connect: "10.0.0.2:16000".into(),
+            opaque: false,
+            recheck: Vec::new(),
+        },
     }
 }
 
