@@ -61,12 +61,17 @@ impl Hypervisor {
     /// execute yet.
     ///
     /// # Errors
-    /// What failed, with the last that QEMU said. Everything was undone.
+    /// What failed, with the last that QEMU said. Everything was undone, except
+    /// where the instance was there already: then it is not touched.
     pub async fn start(
         &self,
         record: &InstanceRecord,
         incoming: Incoming,
     ) -> Result<Instance, VmmError> {
+        if self.is_alive(record) {
+            let problem = "this instance runs already; adopt it".to_owned();
+            return Err(VmmError::Start { problem, log: String::new() });
+        }
         let mut record = record.clone();
         match self.start_all(&mut record, incoming).await {
             Ok(instance) => Ok(instance),

@@ -148,8 +148,8 @@ fn procs(dir: &Path) -> io::Result<File> {
 fn unified(process: Identity) -> Option<PathBuf> {
     let groups = fs::read_to_string(format!("/proc/{}/cgroup", process.pid)).ok()?;
     let path = groups.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    // The agent's own group would end the carrier with the agent.
-    path.contains(OURS).then(|| Path::new(ROOT).join(path))
+    // A scope of systemd's; the agent's own service would end the carrier with the agent.
+    path.ends_with(".scope").then(|| Path::new(ROOT).join(path))
 }
 
 #[cfg(test)]

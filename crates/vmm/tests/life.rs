@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use godwit_vmm::{Accel, Incoming, VmmError};
+use godwit_vmm::{Accel, HostConfig, Hypervisor, Incoming, VmmError};
 use support::{Host, spec};
 use types::{Bytes, VmSpec};
 
@@ -52,6 +52,9 @@ async fn started_adopted_ended() {
     drop(hypervisor);
     let hypervisor = host.open().await;
     assert!(hypervisor.is_alive(&plan));
+    let error = hypervisor.start(&plan, Incoming::No).await.unwrap_err().to_string();
+    assert!(error.contains("runs already"), "{error}");
+    assert!(hypervisor.is_alive(&plan), "a second start ends nothing");
     assert!(hypervisor.leftovers(std::slice::from_ref(&plan)).unwrap().is_empty());
     assert_eq!(hypervisor.leftovers(&[]).unwrap().len(), 2);
     let mut adopted = hypervisor.adopt(&plan).await.unwrap().unwrap();
@@ -125,5 +128,36 @@ async fn an_arriving_one_waits_for_its_stream() {
     started.qmp.migrate_incoming(&uri).await.unwrap();
     assert!(plan.migration_socket().exists());
     hypervisor.end(&started.record).await.unwrap();
+    assert_eq!(host.left(), Vec::<PathBuf>::new());
+}
+
+#[tokio::test]
+async fn the_accelerator_that_was_found_runs_guests() {
+    let host = Host::new();
+    let config = HostConfig { accel: None, ..host.config() };
+    let hypervisor = Hypervisor::open(config).await.unwrap();
+    let plan = hypervisor.plan(&spec(&hypervisor), "s1").unwrap();
+    let started = hypervisor.start(&plan, Incoming::No).await.unwrap();
+    started.qmp.cont().await.unwrap();
+    let kvm = started.qmp.human("info kvm").await.unwrap();
+    assert_eq!(kvm.contains("enabled"), hypervisor.facts().accel == Accel::Kvm, "{kvm}");
+    assert_eq!(started.qmp.status().await.unwrap().status, "running");
+    hypervisor.end(&started.record).await.unwrap();
+    assert_eq!(host.left(), Vec::<PathBuf>::new());
+}
+
+/// QEMU ends by itself: seen by whoever waits, and what is left can be removed.
+#[tokio::test]
+async fn a_qemu_that_ends_by_itself_is_seen() {
+    let host = Host::new();
+    let hypervisor = host.open().await;
+    let plan = hypervisor.plan(&spec(&hypervisor), "s1").unwrap();
+    let started = hypervisor.start(&plan, Incoming::No).await.unwrap();
+    let exit = hypervisor.wait_exit(&started.record);
+    started.qmp.quit().await.unwrap();
+    soon(exit).await;
+    assert!(!hypervisor.is_alive(&started.record));
+    assert!(hypervisor.adopt(&plan).await.unwrap().is_none());
+    hypervisor.end(&plan).await.unwrap();
     assert_eq!(host.left(), Vec::<PathBuf>::new());
 }
