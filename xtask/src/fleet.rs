@@ -245,7 +245,7 @@ impl Fleet {
     /// The last lines of every log of the lab, for an error text.
     pub(crate) fn logs(&self) -> String {
         let mut files = Vec::new();
-        find_logs(&self.dir, 4, &mut files);
+        find_logs(&self.dir, 6, &mut files);
         files.sort();
         let mut text = String::new();
         for file in files {
