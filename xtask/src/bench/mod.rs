@@ -10,9 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use lab::witness::BeatWitness;
 use serde::Serialize;
-use types::{Bytes, Rate, RunState, VmName};
+use types::{AttemptPhase, Bytes, Rate, RunState, VmName};
 
-use crate::fleet::{self, Fleet, Order, Parts, Shape};
+use crate::fleet::{self, Fleet, Migration, Order, Parts, Shape};
 use crate::guests::{self, Linux};
 use crate::{proc, setup};
 use qemu::{Plain, Recipe};
@@ -61,13 +61,16 @@ enum Side {
 }
 
 /// One migration. For both sides the blackout is the longest gap in the guest's
-/// heartbeat that a witness outside saw.
+/// heartbeat that a witness outside saw, from the moment on that memory travels;
+/// gaps before that, when the emulator begins to log writes, are told apart.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Run {
     side: Side,
     /// Godwit: the report's; QEMU: from `migrate` until the destination runs.
     total_seconds: f64,
     blackout_seconds: f64,
+    /// The longest gap from the command until memory travels.
+    start_gap_seconds: f64,
     /// Godwit: wall time of `godwit migrate`; QEMU: with the start of the
     /// destination's QEMU, which Godwit's total contains.
     wall_seconds: f64,
@@ -195,9 +198,10 @@ impl<'a> Rig<'a> {
         let accel = fleet.ask(async |c| c.hosts().await)?;
         let accel = accel.first().map(|h| h.facts.accel.clone()).context("no host")?;
         let mut spec = guests::spec(fleet, &theirs)?;
-        spec.machine = machine;
         // The memory block of Godwit's VM, to the byte.
         let memory = fleet.memory_file(&vm, "host-a")?.metadata()?.len();
+        let memory = qemu::whole_memory(memory, &machine, &accel);
+        spec.machine = machine;
         let recipe = Recipe {
             spec,
             memory,
@@ -242,13 +246,19 @@ impl<'a> Rig<'a> {
         self.settle(ip)?;
         let from = self.fleet.ask(async |c| c.vm(&self.vm).await)?.ownership;
         let from = from.context("nobody owns the VM")?.owner;
-        let moved = self.fleet.migrate(&Order::to(self.vm.as_str(), other(from.as_str())))?;
+        let mut migration = self.fleet.begin(&Order::to(self.vm.as_str(), other(from.as_str())))?;
+        self.wait_copying(&mut migration)?;
+        let start_gap_seconds = self.mark(ip);
+        let moved = migration.end()?;
+        moved.completed()?;
         let blackout_seconds = self.gap(ip)?;
         self.pause_ours()?;
         Ok(Run {
             side: Side::Godwit,
             total_seconds: moved.report.total_seconds.context("no total in the report")?,
             blackout_seconds,
+            start_gap_seconds,
+            start_gap_seconds,
             wall_seconds: moved.took.as_secs_f64(),
             sent_bytes: Some(moved.report.sent_bytes),
         })
@@ -261,7 +271,9 @@ impl<'a> Rig<'a> {
         self.settle(ip)?;
         let begun = std::time::Instant::now();
         let mut to = self.plain(other(from.host()), true)?;
-        let total_seconds = from.migrate(self.fleet, &mut to)?;
+        let mut start_gap_seconds = 0.0;
+        let total_seconds =
+            from.migrate(self.fleet, &mut to, || start_gap_seconds = self.mark(ip))?;
         let wall_seconds = begun.elapsed().as_secs_f64();
         let blackout_seconds = self.gap(ip)?;
         to.stop(self.fleet)?;
@@ -282,6 +294,27 @@ impl<'a> Rig<'a> {
         proc::pause(Duration::from_secs(2))?;
         self.beats.forget_gaps(ip);
         Ok(())
+    }
+
+    /// Returns once memory travels.
+    fn wait_copying(&self, migration: &mut Migration) -> Result<()> {
+        let limit = Duration::from_secs(60);
+        proc::until_quickly("the copy phase", limit, || {
+            let own = self.fleet.ask(async |c| c.vm(&self.vm).await)?.ownership;
+            let Some(id) = own.and_then(|o| o.attempt) else {
+                return Ok((!migration.is_running()?).then_some(()));
+            };
+            let attempt = self.fleet.ask(async |c| c.attempt(id).await)?;
+            let travels = attempt.progress.is_some_and(|p| p.done_bytes > 0);
+            Ok((travels || attempt.phase > AttemptPhase::Copying).then_some(()))
+        })
+    }
+
+    /// The longest gap so far; from now on it is measured anew.
+    fn mark(&self, ip: IpAddr) -> f64 {
+        let gap = self.beats.report(ip).longest_gap.as_secs_f64();
+        self.beats.forget_gaps(ip);
+        gap
     }
 
     /// The longest gap since then.
@@ -381,6 +414,7 @@ mod tests {
             total_seconds,
             blackout_seconds: total_seconds / 10.0,
             wall_seconds: 0.0,
+            start_gap_seconds: 0.0,
             sent_bytes: None,
         };
         let runs = [

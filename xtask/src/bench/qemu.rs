@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
-use types::VmSpec;
+use types::{PAGE_SIZE, VmSpec};
 
 use crate::fleet::Fleet;
 use crate::proc;
@@ -110,10 +110,16 @@ impl Plain {
 
     /// Sends the guest to `to`, as fast as the link is; the time from the
     /// command until the source says `completed` and the destination runs.
+    /// `travels` is called when the first memory has been sent.
     ///
     /// # Errors
     /// The migration fails or takes longer than five minutes.
-    pub(super) fn migrate(&self, fleet: &Fleet, to: &mut Plain) -> Result<f64> {
+    pub(super) fn migrate(
+        &self,
+        fleet: &Fleet,
+        to: &mut Plain,
+        travels: impl FnOnce(),
+    ) -> Result<f64> {
         let (_, number) = fleet
             .plan()
             .hosts()
@@ -125,12 +131,15 @@ impl Plain {
             self.client.set_parameters(json!({ "max-bandwidth": 0 })).await?;
             let begun = Instant::now();
             self.client.migrate(&uri).await?;
-            tokio::time::timeout(LONG, self.arrival(to)).await.context("QEMU's migration")??;
+            tokio::time::timeout(LONG, self.arrival(to, travels))
+                .await
+                .context("QEMU's migration")??;
             Ok(begun.elapsed().as_secs_f64())
         })
     }
 
-    async fn arrival(&self, to: &mut Plain) -> Result<()> {
+    async fn arrival(&self, to: &mut Plain, travels: impl FnOnce()) -> Result<()> {
+        let mut travels = Some(travels);
         let (mut completed, mut runs) = (false, false);
         while !(completed && runs) {
             if !completed {
@@ -138,6 +147,11 @@ impl Plain {
                 completed = state.status == "completed";
                 let over = matches!(state.status.as_str(), "failed" | "cancelled");
                 ensure!(!over, "QEMU's migration {}: {:?}", state.status, state.error);
+                if state.ram.is_some_and(|ram| ram.transferred > 0)
+                    && let Some(travels) = travels.take()
+                {
+                    travels();
+                }
             }
             // The event tells the moment; between two looks at the source at most.
             let wait = Duration::from_millis(5);
@@ -170,6 +184,17 @@ impl Drop for Plain {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Length of a memory block that QEMU moves whole. Under TCG, versions before
+/// 9.0 lose writes to blocks of a multiple of 64 pages (their dirty bits are
+/// taken a word at a time, and the processors' TLBs are not told), so that the
+/// guest would not survive.
+pub(super) fn whole_memory(bytes: u64, machine: &str, accel: &str) -> u64 {
+    let version = machine.rsplit('-').next().and_then(|v| v.split('.').next());
+    let old = version.and_then(|v| v.parse::<u32>().ok()).is_some_and(|major| major < 9);
+    let lossy = accel == "tcg" && old && bytes.is_multiple_of(64 * PAGE_SIZE);
+    if lossy { bytes - 2 * PAGE_SIZE } else { bytes }
 }
 
 fn port(number: u32) -> u32 {
@@ -208,4 +233,18 @@ fn arguments(
     command.arg("-netdev").arg(format!("tap,id=net0,ifname={tap},script=no,downscript=no"));
     command.arg("-device").arg(format!("virtio-net-pci,netdev=net0,mac={nic}"));
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_old_emulators_need_an_odd_length() {
+        let gib = 1 << 30;
+        assert_eq!(whole_memory(gib, "pc-q35-7.2", "tcg"), gib - 8192);
+        assert_eq!(whole_memory(gib - 8192, "pc-q35-7.2", "tcg"), gib - 8192);
+        assert_eq!(whole_memory(gib, "pc-q35-7.2", "kvm"), gib);
+        assert_eq!(whole_memory(gib, "pc-q35-10.0", "tcg"), gib);
+    }
 }
