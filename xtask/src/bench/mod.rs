@@ -258,7 +258,6 @@ impl<'a> Rig<'a> {
             total_seconds: moved.report.total_seconds.context("no total in the report")?,
             blackout_seconds,
             start_gap_seconds,
-            start_gap_seconds,
             wall_seconds: moved.took.as_secs_f64(),
             sent_bytes: Some(moved.report.sent_bytes),
         })
@@ -283,6 +282,7 @@ impl<'a> Rig<'a> {
             side: Side::Qemu,
             total_seconds,
             blackout_seconds,
+            start_gap_seconds,
             wall_seconds,
             sent_bytes: None,
         })
