@@ -427,6 +427,8 @@ impl Run<'_> {
     fn journal(&mut self, stage: Stage) -> Result<(), String> {
         if stage == Stage::Handing {
             self.deadline = Instant::now() + VERDICT;
+            let phase = Some(AttemptPhase::Switching);
+            self.reporter.post("handing", None, AttemptPatch { phase, ..AttemptPatch::default() });
         }
         if stage == Stage::Released {
             self.vm.record.instance = None;

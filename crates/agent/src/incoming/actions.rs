@@ -8,7 +8,9 @@ use api::client::{Client, ClientError};
 use handoff::destination::Seen;
 use handoff::verdict;
 use serde_json::json;
-use types::{AttemptId, CarrierCommand, CarrierConfig, CarrierEvent, CarrierSide, Code, VmId};
+use types::{
+    AttemptId, CarrierCommand, CarrierConfig, CarrierEvent, CarrierSide, Code, RunState, VmId,
+};
 use vmm::Incoming as Launch;
 
 use super::{Input, Run};
@@ -42,10 +44,13 @@ impl Run<'_> {
         }
         self.vm.save()?;
         let qmp = qemu.qmp.clone();
+        let stays_paused = self.intent.desired == RunState::Paused;
         let listen = async {
             let mut capabilities = vec![("events", true)];
-            if qemu.features.late_block_activate {
-                // Disks are opened for writing at `cont`, not when the stream ends.
+            if qemu.features.late_block_activate && !stays_paused {
+                // Disks are opened for writing at `cont`, not when the stream ends. A VM
+                // that stays paused sees no `cont`, and QEMU 7.2 cannot migrate again what
+                // has never opened its disks.
                 capabilities.push(("late-block-activate", true));
             }
             qmp.set_capabilities(&capabilities).await?;

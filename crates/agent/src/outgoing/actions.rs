@@ -74,7 +74,19 @@ impl Run<'_> {
             capabilities.push(("switchover-ack", true));
         }
         qemu.qmp.set_capabilities(&capabilities).await?;
-        qemu.qmp.set_parameters(json!({ "max-bandwidth": 0, "downtime-limit": 1 })).await
+        let limit = json!({ "max-bandwidth": 0, "downtime-limit": self.downtime_limit_ms() });
+        qemu.qmp.set_parameters(limit).await
+    }
+
+    /// QEMU's limit in milliseconds. As small as it can be; but where an emulator's
+    /// dirty log is not exact and nothing can be compared with what was sent, QEMU
+    /// is to stop at the first chance: every further pass may miss a write.
+    fn downtime_limit_ms(&self) -> u64 {
+        let host = &self.vm.host;
+        let opaque = host.config.data_plane == DataPlane::Opaque;
+        let exact = self.vm.record.instance.as_ref().is_none_or(|i| host.recheck(i).is_empty());
+        let budget = self.intent.as_ref().map_or(300, |i| i.record.blackout_budget_ms);
+        if opaque && !exact { budget.saturating_sub(50).clamp(1, 2_000_000) } else { 1 }
     }
 
     /// The carriers have met: QEMU begins to send, and is watched from now on.
@@ -121,9 +133,6 @@ impl Run<'_> {
         let Ok(qmp) = self.vm.qmp() else { return };
         let gated = self.vm.qemu.as_ref().is_some_and(|q| q.features.switchover_ack);
         let harmless = gated || self.vm_was_paused();
-        let patch =
-            AttemptPatch { phase: Some(AttemptPhase::Switching), ..AttemptPatch::default() };
-        self.reporter.post("stopping", None, patch);
         let inputs = self.inputs.clone();
         self.tasks.spawn(async move {
             let stop = qmp.stop();
