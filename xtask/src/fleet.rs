@@ -119,7 +119,10 @@ impl Fleet {
         options.proxy = shape.proxy;
         options.data_plane = shape.data_plane.map(str::to_owned);
         options.memory = shape.memory;
-        lab::up(&options).context("the lab does not come up")?;
+        lab::up(&options).context("the lab does not come up").inspect_err(|_| {
+            // Refused at once, it leaves the empty directory; anything else it has removed.
+            let _ = std::fs::remove_dir(&dir);
+        })?;
         let plan = Plan::new(options.net, options.hosts)?;
         Self::of(dir.clone(), godwit, plan, &shape.parts).inspect_err(|_| {
             // The error that counts is the first.
