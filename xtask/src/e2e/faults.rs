@@ -134,27 +134,35 @@ fn disturbed(
     Ok(owner)
 }
 
-/// Cancels ever later, from well before the switchover until after it.
+/// Cancels a little later after each cancel that came in time, and a little
+/// earlier after each that came too late: so most come at the switchover.
 fn sweep(stage: &mut Stage) -> Result<()> {
+    const STEP: Duration = Duration::from_millis(20);
     let vm = tiny::start_with(stage, "tiny", &TinyOptions::default(), Bytes::mib(96))?;
     let begun = Instant::now();
     let mut migration = stage.fleet.begin(&Order::to(vm.as_str(), "host-b"))?;
     reach(stage, &vm, AttemptPhase::Activating, &mut migration)?;
-    let usual = begun.elapsed();
+    let mut moment = begun.elapsed();
     migration.end()?.completed()?;
-    let (moves, step) = if stage.long { (60, 5) } else { (12, 25) };
-    let first = usual.saturating_sub(Duration::from_millis(moves * step * 3 / 4));
-    let mut stayed = 0;
-    for i in 0..moves {
+    let moves = if stage.long { 60 } else { 16 };
+    let (mut in_time, mut too_late) = (0, 0);
+    for _ in 0..moves {
         let from = stage.owner(&vm)?;
         let owner = disturbed(stage, &vm, |stage, _| {
-            proc::pause(first + Duration::from_millis(i * step))?;
+            proc::pause(moment)?;
             cancel(stage, &vm)
         })?;
-        stayed += u32::from(owner == from);
+        if owner == from {
+            in_time += 1;
+            moment += STEP;
+        } else {
+            too_late += 1;
+            moment = moment.saturating_sub(STEP);
+        }
     }
-    stage.measure("cancelled", stayed);
-    stage.measure("too_late", moves as u32 - stayed);
+    stage.measure("cancelled", in_time);
+    stage.measure("too_late", too_late);
+    ensure!(in_time > 0 && too_late > 0, "all {moves} cancels came on one side of the switchover");
     tiny::whole(stage, &vm)
 }
 
