@@ -37,6 +37,20 @@ pub(super) const ALL: &[Scenario] = &[
         play: dirty,
     },
     Scenario {
+        name: "dirty-stream",
+        about: "the same in mode stream",
+        scene: Scene::Stream,
+        long: false,
+        play: dirty,
+    },
+    Scenario {
+        name: "dirty-opaque",
+        about: "the same in mode opaque",
+        scene: Scene::Opaque,
+        long: false,
+        play: dirty,
+    },
+    Scenario {
         name: "disk",
         about: "2 processors and a qcow2 under fsync load: no acknowledged block is lost",
         scene: Scene::Fast,
