@@ -134,10 +134,12 @@ impl<'a> Reader<'a> {
                 (flow.hold && !flow.tail, flow.window())
             };
             if !hold {
-                if self.shared.outbox.below(window, LOOK) {
+                let begun = Instant::now();
+                let room = self.shared.outbox.below(window, LOOK);
+                self.link.waited += begun.elapsed();
+                if room {
                     return Ok(());
                 }
-                self.link.waited = true;
                 continue;
             }
             if !told {
@@ -350,13 +352,13 @@ impl<'a> Reader<'a> {
 struct Link {
     since: Instant,
     bytes: u64,
-    /// The window was full meanwhile: the link, not the reader, was the limit.
-    waited: bool,
+    /// The window was full for so long: the link, not the reader, was the limit.
+    waited: Duration,
 }
 
 impl Link {
     fn new() -> Self {
-        Self { since: Instant::now(), bytes: 0, waited: false }
+        Self { since: Instant::now(), bytes: 0, waited: Duration::ZERO }
     }
 
     fn sent(&mut self, bytes: u64) -> Option<(f64, bool)> {
@@ -365,7 +367,8 @@ impl Link {
         if seconds < 0.1 {
             return None;
         }
-        let seen = (self.bytes as f64 / seconds, self.waited);
+        let busy = self.waited.as_secs_f64() > seconds / 4.0;
+        let seen = (self.bytes as f64 / seconds, busy);
         *self = Self::new();
         Some(seen)
     }
