@@ -282,7 +282,9 @@ impl Run<'_> {
         }
         let Some(ram) = &migration.ram else { return };
         self.rounds = self.rounds.max(ram.dirty_sync_count);
-        if self.machine.stage() == Stage::Copying && !self.vm_was_paused() {
+        if self.machine.stage() == Stage::Copying && self.must_stop_first() {
+            queue.push_back(Seen::Converged);
+        } else if self.machine.stage() == Stage::Copying && !self.vm_was_paused() {
             let pass = Pass {
                 number: ram.dirty_sync_count,
                 remaining: ram.remaining.saturating_add(self.counters.unacknowledged_bytes),
@@ -338,6 +340,10 @@ impl Run<'_> {
             CarrierEvent::Counters(counters) => {
                 if counters.round_trip_us > 0 {
                     self.round_trip = Some(Duration::from_micros(counters.round_trip_us));
+                }
+                if counters.done_bytes > self.counters.done_bytes {
+                    // As long as memory moves, nothing is overdue.
+                    self.deadline = Instant::now() + VERDICT;
                 }
                 self.counters = counters;
             }

@@ -243,7 +243,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let cases: &[(fn(&mut VmSpec), &str)] = &[
+        type Spoil = fn(&mut VmSpec);
+        let cases: &[(Spoil, &str)] = &[
             (|s| s.vcpus = 0, "vcpus"),
             (|s| s.memory = Bytes(3), "memory"),
             (|s| s.cpu_model = "a b".into(), "cpu_model"),

@@ -74,19 +74,16 @@ impl Run<'_> {
             capabilities.push(("switchover-ack", true));
         }
         qemu.qmp.set_capabilities(&capabilities).await?;
-        let limit = json!({ "max-bandwidth": 0, "downtime-limit": self.downtime_limit_ms() });
-        qemu.qmp.set_parameters(limit).await
+        qemu.qmp.set_parameters(json!({ "max-bandwidth": 0, "downtime-limit": 1 })).await
     }
 
-    /// QEMU's limit in milliseconds. As small as it can be; but where an emulator's
-    /// dirty log is not exact and nothing can be compared with what was sent, QEMU
-    /// is to stop at the first chance: every further pass may miss a write.
-    fn downtime_limit_ms(&self) -> u64 {
+    /// Whether the VM is to be stopped before anything is copied: an emulator's dirty
+    /// log is not exact, and of a stream nobody looks into nothing can be compared
+    /// with what was sent. A long blackout is better than a wrong memory.
+    pub(super) fn must_stop_first(&self) -> bool {
         let host = &self.vm.host;
         let opaque = host.config.data_plane == DataPlane::Opaque;
-        let exact = self.vm.record.instance.as_ref().is_none_or(|i| host.recheck(i).is_empty());
-        let budget = self.intent.as_ref().map_or(300, |i| i.record.blackout_budget_ms);
-        if opaque && !exact { budget.saturating_sub(50).clamp(1, 2_000_000) } else { 1 }
+        opaque && self.vm.record.instance.as_ref().is_some_and(|i| !host.recheck(i).is_empty())
     }
 
     /// The carriers have met: QEMU begins to send, and is watched from now on.
