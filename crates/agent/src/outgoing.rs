@@ -30,7 +30,8 @@ enum Input {
     Migration(qmp::Migration),
     /// An event of QEMU, with the time of its receipt.
     Event(String, Instant),
-    Carrier(CarrierEvent),
+    /// An event of the carrier, with the time of its receipt.
+    Carrier(CarrierEvent, Instant),
     /// `stop` takes long: QEMU may be waiting for its stream to be read.
     StopIsSlow,
     /// The digests of the stopped VM.
@@ -57,6 +58,8 @@ struct Run<'a> {
     hurry: Arc<AtomicBool>,
     blackout: Option<Duration>,
     running_seen: bool,
+    /// The record had said so before RUNNING came.
+    settled_seen: bool,
     ready_seen: bool,
     abort_seen: bool,
     /// What broke, until the record knows.
@@ -123,6 +126,7 @@ async fn run(
         hurry: Arc::default(),
         blackout: None,
         running_seen: false,
+        settled_seen: false,
         ready_seen: false,
         abort_seen: false,
         broken: None,
@@ -140,8 +144,15 @@ async fn run(
     run.look_at_view(&mut queue);
     loop {
         while let Some(seen) = queue.pop_front() {
-            if let Seen::Broken(why) = &seen {
-                run.broken.get_or_insert_with(|| why.clone());
+            match &seen {
+                Seen::Broken(why) => {
+                    run.broken.get_or_insert_with(|| why.clone());
+                }
+                // QEMU's own event tells more exactly, if it came.
+                Seen::Stopped | Seen::StoppedItself if !run.vm_was_paused() => {
+                    run.stopped_at.get_or_insert_with(Instant::now);
+                }
+                _ => {}
             }
             tracing::debug!(attempt = %run.id, ?seen, stage = ?run.machine.stage(), "source");
             for action in run.machine.on(seen) {
@@ -215,7 +226,8 @@ impl Run<'_> {
         if settled && !self.running_seen && self.carrier.is_some() {
             // RUNNING is on its way; the blackout is measured by it. Not for long.
             self.running_seen = true;
-            self.send_later(Duration::from_millis(500), Input::Seen(Seen::Record(verdict)));
+            self.settled_seen = true;
+            self.send_later(Duration::from_secs(2), Input::Seen(Seen::Record(verdict)));
             return;
         }
         queue.push_back(Seen::Record(verdict));
@@ -237,7 +249,7 @@ impl Run<'_> {
             Input::Seen(seen) => queue.push_back(seen),
             Input::Event(name, at) => self.qemu_event(&name, at),
             Input::Migration(migration) => self.migration(&migration, queue),
-            Input::Carrier(event) => self.carrier_event(event, queue),
+            Input::Carrier(event, at) => self.carrier_event(event, at, queue),
             Input::StopIsSlow => self.order_tail().await,
             Input::State(Ok(note)) => self.note(&note).await,
             Input::State(Err(why)) => {
@@ -334,7 +346,7 @@ impl Run<'_> {
         while self.tasks.try_join_next().is_some() {}
     }
 
-    fn carrier_event(&mut self, event: CarrierEvent, queue: &mut VecDeque<Seen>) {
+    fn carrier_event(&mut self, event: CarrierEvent, at: Instant, queue: &mut VecDeque<Seen>) {
         match event {
             CarrierEvent::Held => queue.push_back(Seen::Held),
             CarrierEvent::Counters(counters) => {
@@ -357,7 +369,7 @@ impl Run<'_> {
                 queue.extend(self.connected());
             }
             CarrierEvent::Note { text } => match Note::from_text(&text) {
-                Some(Note::Running) => self.running(queue),
+                Some(Note::Running) => self.running(at, queue),
                 Some(Note::Refused { why }) => queue.push_back(Seen::Refused(why)),
                 _ => tracing::warn!("the peer said something this agent does not know"),
             },
@@ -368,11 +380,11 @@ impl Run<'_> {
         }
     }
 
-    fn running(&mut self, queue: &mut VecDeque<Seen>) {
+    fn running(&mut self, at: Instant, queue: &mut VecDeque<Seen>) {
         self.running_seen = true;
-        self.blackout = self.stopped_at.map(|at| at.elapsed());
-        if let Some(verdict) = self.intent.as_ref().map(|i| verdict(&i.ownership, &i.record)) {
-            queue.push_back(Seen::Record(verdict));
+        self.blackout = self.stopped_at.map(|stopped| at.saturating_duration_since(stopped));
+        if self.settled_seen {
+            queue.push_back(Seen::Record(Verdict::Claimed { settled: true }));
         }
     }
 
@@ -448,10 +460,10 @@ impl Run<'_> {
 
     /// Tells that the source's part is over, then forgets the attempt.
     async fn finish(mut self, arrived: &mut mpsc::Receiver<Input>) -> Result<(), String> {
-        // The carrier's last counters.
+        // The carrier's last words: counters, perhaps that the VM runs.
         while let Ok(input) = arrived.try_recv() {
-            if let Input::Carrier(CarrierEvent::Counters(counters)) = input {
-                self.counters = counters;
+            if let Input::Carrier(event, at) = input {
+                self.carrier_event(event, at, &mut VecDeque::new());
             }
         }
         let kept = self.machine.stage() == Stage::Kept;

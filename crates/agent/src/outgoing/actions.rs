@@ -53,7 +53,7 @@ impl Run<'_> {
         let inputs = self.inputs.clone();
         self.tasks.spawn(async move {
             while let Some(event) = events.recv().await {
-                if inputs.send(Input::Carrier(event)).await.is_err() {
+                if inputs.send(Input::Carrier(event, Instant::now())).await.is_err() {
                     return;
                 }
             }
