@@ -14,3 +14,8 @@ pub(crate) use migrate::{Request, cancel, migrate, no_migration};
 pub(crate) use ownership::{Caller, claim, give_back, reassert, settle};
 pub(crate) use record::{Attempt, Note, Vm};
 pub(crate) use vm::{Observed, machine_seen, pause, powered_off, removable, resume, start, stop};
+
+#[cfg(test)]
+mod interleavings;
+#[cfg(test)]
+mod tests;
