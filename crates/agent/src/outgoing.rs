@@ -144,16 +144,7 @@ async fn run(
     run.look_at_view(&mut queue);
     loop {
         while let Some(seen) = queue.pop_front() {
-            match &seen {
-                Seen::Broken(why) => {
-                    run.broken.get_or_insert_with(|| why.clone());
-                }
-                // QEMU's own event tells more exactly, if it came.
-                Seen::Stopped | Seen::StoppedItself if !run.vm_was_paused() => {
-                    run.stopped_at.get_or_insert_with(Instant::now);
-                }
-                _ => {}
-            }
+            run.remember(&seen);
             tracing::debug!(attempt = %run.id, ?seen, stage = ?run.machine.stage(), "source");
             for action in run.machine.on(seen) {
                 if let Err(failed) = run.perform(action, &mut queue).await {
@@ -181,6 +172,20 @@ async fn run(
 }
 
 impl Run<'_> {
+    /// What is told later.
+    fn remember(&mut self, seen: &Seen) {
+        match seen {
+            Seen::Broken(why) => {
+                self.broken.get_or_insert_with(|| why.clone());
+            }
+            // QEMU's own event tells more exactly, if it came.
+            Seen::Stopped | Seen::StoppedItself if !self.vm_was_paused() => {
+                self.stopped_at.get_or_insert_with(Instant::now);
+            }
+            _ => {}
+        }
+    }
+
     /// QEMU's events, stamped on arrival, as long as the attempt goes on.
     fn forward_qemu_events(&mut self) {
         let Some(qemu) = &mut self.vm.qemu else { return };
