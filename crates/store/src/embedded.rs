@@ -3,13 +3,16 @@
 mod file;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
-use crate::{Answer, Change, Commit, Entry, Range, Revision, Store, StoreError, Transaction};
+use crate::recent::{self, Recent};
+use crate::{
+    Answer, Change, Commit, Entry, Range, Revision, Store, StoreError, Transaction, Watched,
+};
 
 /// Key to revision (8 bytes, big-endian) and value.
 const ENTRIES: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("entries");
@@ -31,7 +34,10 @@ pub struct EmbeddedStore {
 #[derive(Debug)]
 struct Inner {
     database: Database,
-    newest: watch::Sender<Revision>,
+    recent: Recent,
+    /// Held from a transaction's beginning until it is told, so that revisions
+    /// are told in their order. The database takes one writer at a time anyway.
+    writer: Mutex<()>,
 }
 
 impl EmbeddedStore {
@@ -45,8 +51,8 @@ impl EmbeddedStore {
         let path = path.as_ref().to_owned();
         blocking(move || {
             let (database, revision) = file::open(&path)?;
-            let newest = watch::Sender::new(revision);
-            Ok(Self { inner: Arc::new(Inner { database, newest }) })
+            let (recent, writer) = (Recent::new(revision), Mutex::default());
+            Ok(Self { inner: Arc::new(Inner { database, recent, writer }) })
         })
         .await
     }
@@ -117,12 +123,18 @@ impl Store for EmbeddedStore {
     }
 
     fn newest(&self) -> watch::Receiver<Revision> {
-        self.inner.newest.subscribe()
+        self.inner.recent.newest()
+    }
+
+    fn watch(&self, prefix: Vec<u8>, after: Revision) -> Answer<'_, Watched> {
+        Box::pin(self.inner.recent.watch(prefix, after))
     }
 }
 
 impl Inner {
     fn commit(&self, transaction: Transaction) -> Result<Commit, StoreError> {
+        let _writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let keys = recent::keys(&transaction.changes);
         let mut writing = self.database.begin_write().map_err(failed)?;
         writing.set_durability(Durability::Immediate).map_err(failed)?;
         let revision = {
@@ -156,12 +168,7 @@ impl Inner {
             revision
         };
         writing.commit().map_err(failed)?;
-        // Two commits may arrive here in either order.
-        self.newest.send_if_modified(|newest| {
-            let later = revision > *newest;
-            *newest = revision.max(*newest);
-            later
-        });
+        self.recent.push(revision, keys);
         Ok(Commit::Done(revision))
     }
 }

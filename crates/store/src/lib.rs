@@ -3,11 +3,13 @@
 //! Every committed transaction raises one global revision, and each key bears
 //! the revision of its last change. A transaction names the revisions it was
 //! decided upon and takes effect as a whole or not at all; once it answers, it
-//! is durable.
+//! is durable. Who watches learns which keys changed, as far back as memory
+//! reaches.
 
 mod embedded;
 mod error;
 mod memory;
+mod recent;
 mod transaction;
 
 use std::future::Future;
@@ -18,7 +20,7 @@ use tokio::sync::watch;
 pub use embedded::EmbeddedStore;
 pub use error::StoreError;
 pub use memory::MemoryStore;
-pub use transaction::{Change, Commit, Condition, Entry, Range, Revision, Transaction};
+pub use transaction::{Change, Commit, Condition, Entry, Range, Revision, Transaction, Watched};
 
 /// Longest key in bytes.
 pub const MAX_KEY: usize = 512;
@@ -28,6 +30,8 @@ pub const MAX_VALUE: usize = 1 << 20;
 pub const MAX_TRANSACTION: usize = 256;
 /// Most entries that one range gives, whatever was asked for.
 pub const MAX_RANGE: usize = 10_000;
+/// Changed keys that are remembered for those who watch.
+pub const MAX_RECENT: usize = 16_384;
 
 /// An answer of a store, in time.
 pub type Answer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -62,6 +66,13 @@ pub trait Store: Send + Sync + 'static {
 
     /// The newest revision, as a value that changes; 0 in an empty store.
     fn newest(&self) -> watch::Receiver<Revision>;
+
+    /// Keys with this prefix that changed after revision `after`. Waits until
+    /// there is one; whoever does not want to wait for ever drops the future.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn watch(&self, prefix: Vec<u8>, after: Revision) -> Answer<'_, Watched>;
 
     /// The entry of one key.
     ///

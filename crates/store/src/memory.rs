@@ -5,7 +5,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
-use crate::{Answer, Change, Commit, Entry, Range, Revision, Store, Transaction};
+use crate::recent::{self, Recent};
+use crate::{Answer, Change, Commit, Entry, Range, Revision, Store, Transaction, Watched};
 
 #[derive(Debug, Default)]
 struct State {
@@ -17,12 +18,12 @@ struct State {
 #[derive(Debug)]
 pub struct MemoryStore {
     state: Mutex<State>,
-    newest: watch::Sender<Revision>,
+    recent: Recent,
 }
 
 impl Default for MemoryStore {
     fn default() -> Self {
-        Self { state: Mutex::default(), newest: watch::Sender::new(0) }
+        Self { state: Mutex::default(), recent: Recent::new(0) }
     }
 }
 
@@ -79,6 +80,7 @@ impl Store for MemoryStore {
             }
             state.revision += 1;
             let revision = state.revision;
+            let keys = recent::keys(&transaction.changes);
             for change in transaction.changes {
                 match change {
                     Change::Put { key, value } => {
@@ -89,12 +91,16 @@ impl Store for MemoryStore {
                     }
                 }
             }
-            self.newest.send_replace(revision);
+            self.recent.push(revision, keys);
             Ok(Commit::Done(revision))
         })
     }
 
     fn newest(&self) -> watch::Receiver<Revision> {
-        self.newest.subscribe()
+        self.recent.newest()
+    }
+
+    fn watch(&self, prefix: Vec<u8>, after: Revision) -> Answer<'_, Watched> {
+        Box::pin(self.recent.watch(prefix, after))
     }
 }

@@ -148,3 +148,21 @@ pub enum Commit {
         revision: Option<Revision>,
     },
 }
+
+/// What somebody who watches learns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Watched {
+    /// Keys changed.
+    Changed {
+        /// The revision to go on watching from.
+        revision: Revision,
+        /// The keys, each once, in their order.
+        keys: Vec<Vec<u8>>,
+    },
+    /// What changed since then is no longer known, or the revision is not of this
+    /// store: read everything again.
+    Compacted {
+        /// The revision to go on watching from, once everything was read.
+        revision: Revision,
+    },
+}

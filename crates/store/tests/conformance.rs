@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
 use godwit_store::{
-    Commit, EmbeddedStore, MAX_KEY, MAX_TRANSACTION, MAX_VALUE, MemoryStore, Range, Store,
-    StoreError, Transaction,
+    Commit, EmbeddedStore, MAX_KEY, MAX_RECENT, MAX_TRANSACTION, MAX_VALUE, MemoryStore, Range,
+    Store, StoreError, Transaction, Watched,
 };
 use proptest::prelude::*;
 use tokio::task::JoinSet;
@@ -126,12 +129,61 @@ async fn limits_are_refused(store: &dyn Store) {
     assert_eq!(store.get(vec![b'k'; MAX_KEY]).await.unwrap().unwrap().value.len(), MAX_VALUE);
 }
 
+async fn watches_tell_every_change(store: &dyn Store) {
+    let changed = |revision, keys: &[&str]| Watched::Changed {
+        revision,
+        keys: keys.iter().map(|key| key.as_bytes().to_vec()).collect(),
+    };
+    let first = done(store, put("/w/a", "1")).await;
+    let mut two = put("/w/c", "2");
+    two.delete("/w/a");
+    two.put("/v/x", "2");
+    two.put("/w/c", "3");
+    let second = done(store, two).await;
+    let third = done(store, put("/w/b", "3")).await;
+    let watch = async |prefix: &str, after| store.watch(prefix.into(), after).await.unwrap();
+    assert_eq!(watch("/w/", first - 1).await, changed(third, &["/w/a", "/w/b", "/w/c"]));
+    assert_eq!(watch("/w/", second).await, changed(third, &["/w/b"]));
+    assert_eq!(watch("/v/", first).await, changed(third, &["/v/x"]));
+    // From the future, as after a restored backup.
+    assert_eq!(watch("/w/", third + 1).await, Watched::Compacted { revision: third });
+    // Nothing yet: it waits, for keys of its prefix only, and refusals are no news.
+    let mut waiting = pin!(store.watch("/w/".into(), third));
+    let mut poll = || waiting.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    assert!(poll().is_pending());
+    done(store, put("/v/y", "1")).await;
+    let mut refused = put("/w/d", "1");
+    refused.expect("/w/none", store.get("/w/c".into()).await.unwrap().as_ref());
+    assert!(matches!(store.commit(refused).await.unwrap(), Commit::Conflict { .. }));
+    assert!(poll().is_pending());
+    let last = done(store, put("/w/d", "2")).await;
+    assert_eq!(waiting.await.unwrap(), changed(last, &["/w/d"]));
+}
+
+async fn watches_know_when_they_missed_something(store: &dyn Store) {
+    let begin = *store.newest().borrow();
+    for _ in 0..=MAX_RECENT / MAX_TRANSACTION {
+        let mut many = Transaction::default();
+        for i in 0..MAX_TRANSACTION {
+            many.put(format!("/m/{i}"), "");
+        }
+        done(store, many).await;
+    }
+    let revision = *store.newest().borrow();
+    let watch = async |after| store.watch("/m/".into(), after).await.unwrap();
+    assert_eq!(watch(begin).await, Watched::Compacted { revision });
+    let Watched::Changed { keys, .. } = watch(begin + 1).await else { panic!("forgotten") };
+    assert_eq!(keys.len(), MAX_TRANSACTION);
+}
+
 async fn conforms(store: &dyn Store) {
     assert_eq!(*store.newest().borrow(), 0);
     revisions_rise_by_one(store).await;
     all_or_nothing(store).await;
     ranges_are_ordered_and_bounded(store).await;
     limits_are_refused(store).await;
+    watches_tell_every_change(store).await;
+    watches_know_when_they_missed_something(store).await;
 }
 
 #[tokio::test]

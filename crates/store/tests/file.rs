@@ -5,7 +5,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use godwit_store::{Commit, EmbeddedStore, Store, StoreError, Transaction};
+use godwit_store::{Commit, EmbeddedStore, Store, StoreError, Transaction, Watched};
 
 async fn fill(store: &EmbeddedStore, count: u64) {
     for i in 0..count {
@@ -24,6 +24,9 @@ async fn what_was_answered_is_there_again() {
     drop(store);
     let store = EmbeddedStore::open(&path).await.unwrap();
     assert_eq!(*store.newest().borrow(), 3);
+    // What changed before it was opened is not known any more.
+    let watched = store.watch(b"/k/".to_vec(), 2).await.unwrap();
+    assert_eq!(watched, Watched::Compacted { revision: 3 });
     let entry = store.last(b"/k/".to_vec()).await.unwrap().unwrap();
     assert_eq!((entry.key.as_slice(), entry.revision), (b"/k/0002".as_slice(), 3));
     let mode = fs::metadata(&path).unwrap().permissions().mode();
@@ -53,6 +56,24 @@ async fn a_second_opener_is_told() {
     assert!(matches!(error, StoreError::InUse { .. }), "{error}");
     drop(first);
     EmbeddedStore::open(&path).await.unwrap();
+}
+
+#[tokio::test]
+async fn of_two_that_make_the_same_store_nobody_spoils_it() {
+    for _ in 0..8 {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store");
+        let both = tokio::join!(
+            tokio::spawn(EmbeddedStore::open(path.clone())),
+            tokio::spawn(EmbeddedStore::open(path.clone())),
+        );
+        let both = [both.0.unwrap(), both.1.unwrap()];
+        for answer in &both {
+            assert!(matches!(answer, Ok(_) | Err(StoreError::InUse { .. })), "{answer:?}");
+        }
+        assert_eq!(both.iter().filter(|answer| answer.is_ok()).count(), 1);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
 }
 
 #[tokio::test]

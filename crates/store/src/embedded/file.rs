@@ -1,6 +1,8 @@
 //! The file of an embedded store: made as a whole, opened only when it is sound.
 
+use std::collections::hash_map::RandomState;
 use std::fs::{self, File, OpenOptions};
+use std::hash::BuildHasher;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -37,12 +39,9 @@ pub(super) fn open(path: &Path) -> Result<(Database, Revision), StoreError> {
 fn make(path: &Path) -> Result<(), StoreError> {
     let unopened = |source| StoreError::Open { path: path.to_owned(), source };
     let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(".new");
+    // Random, so that two who make the same store at once do not meet in it.
+    name.push(format!(".new-{:016x}", RandomState::new().hash_one(0)));
     let new = path.with_file_name(name);
-    match fs::remove_file(&new) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(unopened(e)),
-        _ => {}
-    }
     let mut options = OpenOptions::new();
     let file =
         options.read(true).write(true).create_new(true).mode(0o600).open(&new).map_err(unopened)?;
