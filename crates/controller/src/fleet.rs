@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use api::body::HostView;
-use types::{AttemptPhase, Bytes, HostId, Ownership, Problem, RunState, VmId};
+use types::{AttemptId, AttemptPhase, Bytes, HostId, Ownership, Problem, RunState, VmId};
 
 use crate::core::{Attempt, Vm};
 use crate::keys;
@@ -62,6 +62,12 @@ impl Fleet {
             }
         }
         promised
+    }
+
+    /// Hosts that a VM left and that have not released it yet.
+    pub(crate) fn clearing(&self, vm: VmId) -> Vec<(HostId, AttemptId)> {
+        let of_vm = self.open.iter().map(|a| &a.record).filter(|record| record.vm == vm);
+        of_vm.map(|record| (record.from.clone(), record.id)).collect()
     }
 
     /// The hosts, as the planner sees them.

@@ -9,9 +9,9 @@ mod migrate;
 
 pub use demand::Demand;
 pub use host::Host;
-pub use migrate::{Move, preflight};
+pub use migrate::{Move, destination, preflight};
 
-use types::{Code, HostId, Problem};
+use types::{Code, HostId, Problem, VmName};
 
 /// The host with the most free memory that can take the VM (of equals the first
 /// by name), other than `except`.
@@ -23,18 +23,28 @@ pub fn place<'a>(
     hosts: &'a [Host],
     except: Option<&HostId>,
 ) -> Result<&'a Host, Problem> {
+    roomiest(&demand.vm, hosts, except, |host| demand.fits(host))
+}
+
+/// The host with the most free memory that `takes` the VM.
+fn roomiest<'a>(
+    vm: &VmName,
+    hosts: &'a [Host],
+    except: Option<&HostId>,
+    takes: impl Fn(&Host) -> Result<(), Problem>,
+) -> Result<&'a Host, Problem> {
     let mut candidates: Vec<&Host> = hosts.iter().filter(|h| Some(&h.id) != except).collect();
     candidates.sort_by(|a, b| b.up.cmp(&a.up).then(b.free.cmp(&a.free)).then(a.id.cmp(&b.id)));
     let mut nearest = None;
     for host in candidates {
-        match demand.fits(host) {
+        match takes(host) {
             Ok(()) => return Ok(host),
             Err(problem) => nearest = nearest.or(Some(problem)),
         }
     }
     let detail = match nearest {
-        Some(problem) => format!("no host can take {}: {}", demand.vm, problem.detail),
-        None => format!("no host can take {}: no other host is known", demand.vm),
+        Some(problem) => format!("no host can take {vm}: {}", problem.detail),
+        None => format!("no host can take {vm}: no other host is known"),
     };
     Err(Problem::new(Code::NoHost, detail)
         .remedy("free memory on a host, or start an agent on one that offers what the VM needs"))

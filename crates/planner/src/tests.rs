@@ -72,6 +72,32 @@ struct Setting {
     to: HostId,
     state: Option<RunState>,
     attempt: Option<AttemptId>,
+    clearing: Vec<(HostId, AttemptId)>,
+}
+
+impl Setting {
+    /// A VM that runs on a and may go to b.
+    fn good() -> Self {
+        Self {
+            hosts: vec![host("a", 4), host("b", 4)],
+            demand: demand(),
+            from: Some("a".parse().unwrap()),
+            to: "b".parse().unwrap(),
+            state: Some(RunState::Running),
+            attempt: None,
+            clearing: Vec::new(),
+        }
+    }
+
+    fn wanted(&self) -> Move<'_> {
+        Move {
+            demand: &self.demand,
+            from: self.from.as_ref(),
+            state: self.state,
+            attempt: self.attempt,
+            clearing: &self.clearing,
+        }
+    }
 }
 
 #[test]
@@ -97,30 +123,14 @@ fn a_migration_is_refused_for_a_reason() {
         ("stopped", |s| s.state = Some(RunState::Stopped), Some(Code::VmNotRunning)),
         ("unseen", |s| s.state = None, Some(Code::VmNotRunning)),
         ("never started", |s| s.from = None, Some(Code::VmNotRunning)),
-        (
-            "under way",
-            |s| s.attempt = Some(serde_json::from_str(&format!("{:?}", ID)).unwrap()),
-            Some(Code::MigrationUnderWay),
-        ),
+        ("under way", |s| s.attempt = Some(id()), Some(Code::MigrationUnderWay)),
+        ("clearing", |s| s.clearing = clearing("b"), Some(Code::MigrationUnderWay)),
+        ("clearing elsewhere", |s| s.clearing = clearing("c"), None),
     ];
     for (name, spoil, expected) in cases {
-        let mut setting = Setting {
-            hosts: vec![host("a", 4), host("b", 4)],
-            demand: demand(),
-            from: Some("a".parse().unwrap()),
-            to: "b".parse().unwrap(),
-            state: Some(RunState::Running),
-            attempt: None,
-        };
+        let mut setting = Setting::good();
         spoil(&mut setting);
-        let wanted = Move {
-            demand: &setting.demand,
-            from: setting.from.as_ref(),
-            to: &setting.to,
-            state: setting.state,
-            attempt: setting.attempt,
-        };
-        let answer = preflight(&wanted, &setting.hosts);
+        let answer = preflight(&setting.wanted(), &setting.to, &setting.hosts);
         assert_eq!(answer.as_ref().err().map(|p| p.code), *expected, "{name}: {answer:?}");
         if let Err(problem) = answer {
             assert!(problem.detail.contains("web01") || problem.remedy.is_some(), "{name}");
@@ -129,4 +139,42 @@ fn a_migration_is_refused_for_a_reason() {
     }
 }
 
-const ID: &str = "01890000-0000-7000-8000-000000000001";
+#[test]
+fn a_destination_is_one_that_the_preflight_allows() {
+    /// What is different, and the answer that must follow.
+    type Case = (&'static str, fn(&mut Setting), Result<&'static str, Code>);
+    let cases: &[Case] = &[
+        ("roomiest", |_| {}, Ok("d")),
+        ("other accel", |s| s.hosts[3].accel = "kvm".into(), Ok("c")),
+        ("older QEMU", |s| s.hosts[3].qemu = "6.2".into(), Ok("c")),
+        ("clearing", |s| s.clearing = clearing("d"), Ok("c")),
+        ("down", |s| s.hosts[3].up = false, Ok("c")),
+        ("never back to where it is", |s| s.hosts[0].free = Bytes(99 * GIB), Ok("d")),
+        ("alone", |s| s.hosts.truncate(1), Err(Code::NoHost)),
+        ("no room", |s| s.demand.memory = Bytes(50 * GIB), Err(Code::NoHost)),
+        ("stopped", |s| s.state = Some(RunState::Stopped), Err(Code::VmNotRunning)),
+        ("unseen", |s| s.state = None, Err(Code::VmNotRunning)),
+        ("never started", |s| s.from = None, Err(Code::VmNotRunning)),
+        ("source down", |s| s.hosts[0].up = false, Err(Code::HostDown)),
+        ("under way", |s| s.attempt = Some(id()), Err(Code::MigrationUnderWay)),
+    ];
+    for (name, change, expected) in cases {
+        let mut setting = Setting::good();
+        setting.hosts.extend([host("c", 5), host("d", 6)]);
+        change(&mut setting);
+        let answer = destination(&setting.wanted(), &setting.hosts);
+        if let Ok(host) = answer {
+            assert_eq!(preflight(&setting.wanted(), &host.id, &setting.hosts), Ok(()), "{name}");
+        }
+        let answer = answer.map(|host| host.id.as_str()).map_err(|problem| problem.code);
+        assert_eq!(answer, *expected, "{name}");
+    }
+}
+
+fn id() -> AttemptId {
+    "01890000-0000-7000-8000-000000000001".parse().unwrap()
+}
+
+fn clearing(host: &str) -> Vec<(HostId, AttemptId)> {
+    vec![(host.parse().unwrap(), id())]
+}

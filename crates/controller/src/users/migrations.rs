@@ -7,7 +7,7 @@ use api::body::{AttemptView, MigrateRequest};
 use api::{Json, Peer, Rejection};
 use axum::extract::State;
 use axum::http::StatusCode;
-use types::{AttemptId, AttemptPhase, Code, HostId, Problem, RunState, VmId, VmName};
+use types::{AttemptId, Code, HostId, Problem, RunState, VmId, VmName};
 use uuid::Uuid;
 
 use super::vms::Nothing;
@@ -75,31 +75,12 @@ async fn target(
     let hosts = fleet.hosts(shell);
     let from = own.as_ref().map(|own| &own.owner);
     let attempt = own.as_ref().and_then(|own| own.attempt);
-    let preflight = |to: &HostId| {
-        let wanted = planner::Move { demand: &demand, from, to, state, attempt };
-        planner::preflight(&wanted, &hosts)
-    };
-    let to = match (to, from) {
-        (Some(to), _) => to,
-        (None, None) => return Err(not_running(&vm.spec.name)),
-        (None, Some(from)) => {
-            // What stands against moving at all is said first.
-            match preflight(from) {
-                Err(problem) if problem.code != Code::SameHost => return Err(problem),
-                _ => planner::place(&demand, &hosts, Some(from))?.id.clone(),
-            }
-        }
-    };
-    preflight(&to)?;
-    let lingering = |a: &&Attempt| {
-        a.record.vm == id && a.record.from == to && a.record.phase != AttemptPhase::Done
-    };
-    if let Some(other) = fleet.open.iter().find(lingering) {
-        let detail = format!("{to} still clears up after attempt {}", other.record.id);
-        return Err(Problem::new(Code::MigrationUnderWay, detail)
-            .remedy("wait until that attempt is done, or choose another host"));
+    let clearing = fleet.clearing(id);
+    let wanted = planner::Move { demand: &demand, from, state, attempt, clearing: &clearing };
+    match to {
+        Some(to) => planner::preflight(&wanted, &to, &hosts).map(|()| to),
+        None => planner::destination(&wanted, &hosts).map(|host| host.id.clone()),
     }
-    Ok(to)
 }
 
 pub(super) async fn cancel(
