@@ -56,7 +56,7 @@ async fn sync(
         return Err(Problem::new(Code::InvalidRequest, detail).into());
     }
     let deadline = Instant::now() + Duration::from_millis(request.wait_ms).min(MAX_WAIT);
-    shell.seen().hear(request.host.clone(), &request.vms, request.since);
+    shell.hear(request.host.clone(), &request.vms, request.since);
     for vm in changed_by_facts(&shell, &host, &request).await? {
         take_facts(&shell, &host, vm).await?;
     }
@@ -99,13 +99,13 @@ async fn take_facts(shell: &Shell, host: &HostId, vm: VmId) -> Result<(), Proble
 
 /// Facts are believed only of the VM's owner.
 fn apply_facts(shell: &Shell, host: &HostId, vm: VmId, records: &mut Records) {
-    let Some(facts) = shell.seen().vm(host, vm).map(|said| said.facts.clone()) else { return };
+    let Some(seen) = shell.observed(vm, records) else { return };
     let (Some(record), Some(own)) = (&mut records.vm, &records.own) else { return };
     if own.owner != *host {
         return;
     }
-    records.notes.extend(core::machine_seen(record, own, &facts));
-    records.notes.extend(core::powered_off(record, own, &facts));
+    records.notes.extend(core::machine_seen(record, own, &seen.facts));
+    records.notes.extend(core::powered_off(record, own, &seen));
 }
 
 /// Returns once something newer than `since` concerns the host, or at the deadline.

@@ -61,6 +61,8 @@ pub(crate) struct Records {
     pub(crate) name: Option<VmId>,
     /// The revision of the VM's last change; 0: there is no VM.
     pub(crate) vm_revision: u64,
+    /// The revision of its ownership's last change; 0: it never had an owner.
+    pub(crate) own_revision: u64,
     /// What the history says about the change.
     pub(crate) notes: Vec<Note>,
 }
@@ -68,7 +70,9 @@ pub(crate) struct Records {
 impl Records {
     /// Reads what the store gave for a scope's keys.
     pub(crate) fn read(scope: &Scope, entries: &[Option<Entry>]) -> Result<Self, Problem> {
-        let vm_revision = entries.first().and_then(Option::as_ref).map_or(0, |e| e.revision);
+        let revision =
+            |index| entries.get(index).and_then(Option::as_ref).map_or(0, |e: &Entry| e.revision);
+        let (vm_revision, own_revision) = (revision(0), revision(1));
         let mut entries = entries.iter().map(Option::as_ref);
         let mut next = || entries.next().flatten();
         Ok(Self {
@@ -78,6 +82,7 @@ impl Records {
             attempt: if scope.attempt.is_some() { parse(next())? } else { None },
             name: if scope.name.is_some() { parse(next())? } else { None },
             vm_revision,
+            own_revision,
             notes: Vec::new(),
         })
     }

@@ -2,20 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use api::body::HistoryEvent;
+use api::body::{HistoryEvent, HostFacts, VmFacts};
 use serde::{Deserialize, Serialize};
 use store::{Commit, Entry, Range, Revision, Store, StoreError, Transaction};
 use tokio::sync::{Mutex as AsyncMutex, watch};
-use types::{AttemptPhase, Code, HostId, Incarnation, Problem};
+use tokio::time::{Instant, timeout_at};
+use types::{AttemptPhase, Code, HostId, Incarnation, Problem, VmId};
 
 use crate::ControllerError;
+use crate::core::Observed;
 use crate::keys;
 use crate::records::{Records, Scope, parse, text};
 use crate::seen::Seen;
 
 /// How often a change is decided anew because its records had changed meanwhile.
 const TRIES: u32 = 16;
+/// How long is waited for an owner's newest word.
+const MOMENT: Duration = Duration::from_secs(1);
 /// Format of the records.
 const FORMAT: u32 = 1;
 
@@ -42,6 +47,8 @@ struct Inner {
     /// holds it, so that changes seldom meet.
     next: AsyncMutex<Option<u64>>,
     seen: Mutex<Seen>,
+    /// Some host was heard.
+    heard: watch::Sender<()>,
 }
 
 impl Shell {
@@ -63,6 +70,7 @@ impl Shell {
             news: watch::Sender::default(),
             next: AsyncMutex::default(),
             seen: Mutex::default(),
+            heard: watch::Sender::default(),
             store,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -120,6 +128,50 @@ impl Shell {
     /// The records of a scope, of one moment.
     pub(crate) async fn records(&self, scope: &Scope) -> Result<Records, Problem> {
         Records::read(scope, &self.read(scope.keys()).await?)
+    }
+
+    /// A host spoke, knowing the revision `since`.
+    pub(crate) fn hear(&self, facts: HostFacts, vms: &[VmFacts], since: Revision) {
+        // A revision from the future is of another store, and says nothing of this one.
+        let knew = if since > self.revision() { 0 } else { since };
+        self.seen().hear(facts, vms, knew);
+        self.inner.heard.send_replace(());
+    }
+
+    /// Waits a moment for the VM's owner to speak of its present records, where it
+    /// has spoken of earlier ones and that is not `enough`.
+    pub(crate) async fn hear_out(
+        &self,
+        id: VmId,
+        enough: impl Fn(&Records, &Observed) -> bool,
+    ) -> Result<(), Problem> {
+        let deadline = Instant::now() + MOMENT;
+        let mut heard = self.inner.heard.subscribe();
+        loop {
+            heard.mark_unchanged();
+            let records = self.records(&Scope::vm(id)).await?;
+            let Some(seen) = self.observed(id, &records) else { return Ok(()) };
+            let newest = seen.informed && seen.owning;
+            if newest
+                || enough(&records, &seen)
+                || timeout_at(deadline, heard.changed()).await.is_err()
+            {
+                return Ok(());
+            }
+        }
+    }
+
+    /// What the VM's owner said of it last.
+    pub(crate) fn observed(&self, id: VmId, records: &Records) -> Option<Observed> {
+        let owner = &records.own.as_ref()?.owner;
+        let seen = self.seen();
+        let said = seen.vm(owner, id)?;
+        let knew = |revision| said.since >= revision;
+        Some(Observed {
+            facts: said.facts.clone(),
+            informed: knew(records.vm_revision),
+            owning: knew(records.own_revision),
+        })
     }
 
     /// Has records changed: reads them, lets `decide` change them, and writes what

@@ -295,3 +295,73 @@ async fn of_many_claims_and_cancels_at_once_the_last_sees_the_first() {
         assert_ne!(claimed.0.is_success(), cancelled.0.is_success(), "{claimed:?} {cancelled:?}");
     }
 }
+
+#[tokio::test]
+async fn what_a_host_said_of_an_earlier_stay_is_not_believed() {
+    let rig = Rig::new().await;
+    let (id, attempt) = rig.migrating().await;
+    let path = |word: &str| format!("/v1/agent/vms/{id}/{word}");
+    let before = rig.heard("host-b", &[]).await.revision;
+    rig.host::<Ownership>("host-b", "POST", &path("claim"), rig::owner(attempt, 1)).await;
+    rig.host::<Ownership>("host-b", "POST", &path("settle"), rig::owner(attempt, 2)).await;
+    // Composed before the claim, it arrives after it: the VM must not be stopped.
+    let stopped = [rig::facts(id, RunState::Stopped, 1)];
+    for since in [before, 0, u64::MAX] {
+        rig.sync("host-b", &stopped, &[], since, 0).await;
+        let view: VmView = rig.admin("GET", "/v1/vms/web01", Value::Null).await;
+        assert_eq!(view.desired, RunState::Running, "{since}");
+    }
+    // Nor may it start on another host, or be removed, upon such a word.
+    rig.admin::<VmView>("POST", "/v1/vms/web01/stop", json!({})).await;
+    let start = "/v1/vms/web01/start";
+    assert_eq!(rig.refused("POST", start, json!({ "on": "host-a" })).await, Code::VmNotStopped);
+    // The owner's newest word is waited for.
+    let begun = Instant::now();
+    let newest = async {
+        // An agent's news come with `since` 0; then it polls with what it was told.
+        let told = rig.sync("host-b", &stopped, &[], 0, 0).await.revision;
+        rig.sync("host-b", &stopped, &[], told, 0).await;
+    };
+    let (view, ()) =
+        tokio::join!(rig.admin::<VmView>("POST", start, json!({ "on": "host-a" })), newest);
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    let own = view.ownership.unwrap();
+    assert_eq!((own.owner.as_str(), own.epoch.0), ("host-a", 3));
+}
+
+#[tokio::test]
+async fn a_uuid_that_is_used_again_goes_on_counting() {
+    let rig = Rig::new().await;
+    rig.heard("host-a", &[]).await;
+    let id = rig.started("web01", "host-a").await;
+    rig.admin::<VmView>("POST", "/v1/vms/web01/stop", json!({})).await;
+    rig.heard("host-a", &[]).await;
+    rig.heard("host-a", &[rig::facts(id, RunState::Stopped, 1)]).await;
+    rig.admin::<Value>("DELETE", "/v1/vms/web01", Value::Null).await;
+    let mut spec = rig::spec("web02");
+    spec["uuid"] = json!(id);
+    let made: VmView = rig.admin("POST", "/v1/vms", spec).await;
+    assert_eq!((made.ownership, made.state), (None, None));
+    let view: VmView = rig.admin("POST", "/v1/vms/web02/start", json!({})).await;
+    assert_eq!(view.ownership.unwrap().epoch.0, 2);
+    assert_eq!(rig.heard("host-a", &[]).await.vms[0].start_generation, 2);
+}
+
+#[tokio::test]
+async fn a_destination_is_chosen_among_those_that_can_take_the_vm() {
+    let rig = Rig::new().await;
+    rig.heard("host-a", &[]).await;
+    let id = rig.started("web01", "host-a").await;
+    rig.heard("host-a", &[rig::facts(id, RunState::Running, 1)]).await;
+    let mut other = rig::sync("host-b", &[], &[], 0, 0);
+    other["host"]["accel"] = json!("kvm");
+    other["host"]["memory"] = json!(64u64 << 30);
+    rig.host::<Value>("host-b", "POST", "/v1/agent/sync", other).await;
+    let migrate = "/v1/vms/web01/migrate";
+    assert_eq!(rig.refused("POST", migrate, json!({})).await, Code::NoHost);
+    let to = json!({ "to": "host-b" });
+    assert_eq!(rig.refused("POST", migrate, to).await, Code::HostUnsuitable);
+    rig.heard("host-c", &[]).await;
+    let view: AttemptView = rig.admin("POST", migrate, json!({})).await;
+    assert_eq!(view.report.to.as_str(), "host-c");
+}

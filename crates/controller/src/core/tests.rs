@@ -11,6 +11,7 @@ use super::*;
 
 const VM: VmId = VmId(Uuid::from_u128(7));
 const ID: AttemptId = AttemptId(Uuid::from_u128(9));
+const FIRST: (Incarnation, Epoch) = (Incarnation(1), Epoch(0));
 
 fn vm(desired: RunState) -> Vm {
     let spec = serde_json::from_str(r#"{ "name": "web01", "memory": 2097152 }"#).unwrap();
@@ -43,6 +44,11 @@ fn begun() -> (Ownership, Attempt) {
     let (attempt, notes) = migrate(&mut own, &vm(RunState::Running), request).unwrap();
     assert_eq!(notes[0].detail.as_deref(), Some("host-a to host-b, epoch 5"));
     (own, attempt)
+}
+
+/// What a host said before it knew of its ownership.
+fn stale(state: RunState, generation: u64) -> Observed {
+    Observed { facts: facts(state, generation), informed: false, owning: false }
 }
 
 fn request(epoch: u64) -> OwnershipRequest {
@@ -224,7 +230,10 @@ fn only_a_finished_start_that_ended_by_itself_is_a_power_off() {
     ] {
         let mut vm = vm(desired);
         let own = Ownership { attempt: migrating.then_some(ID), ..own() };
-        assert_eq!(powered_off(&mut vm, &own, &facts).len(), usize::from(off), "{facts:?}");
+        let stale = Observed { facts, informed: false, owning: false };
+        assert_eq!(powered_off(&mut vm, &own, &stale), [], "said before it was the owner");
+        let seen = Observed { owning: true, ..stale };
+        assert_eq!(powered_off(&mut vm, &own, &seen).len(), usize::from(off), "{seen:?}");
         assert_eq!(vm.desired == RunState::Stopped, off || desired == RunState::Stopped);
     }
 }
@@ -251,8 +260,8 @@ fn a_machine_is_fixed_once() {
 #[test]
 fn a_vm_starts_elsewhere_only_when_it_is_surely_stopped() {
     use RunState::{Paused, Running, Stopped};
-    let seen =
-        |state, generation| Some(Observed { facts: facts(state, generation), informed: true });
+    let seen = |state, generation| Some(Observed { owning: true, ..stale(state, generation) });
+    let earlier = |state, generation| Some(stale(state, generation));
     for (desired, seen, on, expected) in [
         (Stopped, None, "host-a", Ok((4, 5))),
         (Stopped, None, "host-b", Err(Code::VmNotStopped)),
@@ -261,15 +270,28 @@ fn a_vm_starts_elsewhere_only_when_it_is_surely_stopped() {
         (Stopped, seen(Stopped, 3), "host-b", Ok((4, 6))),
         (Running, seen(Running, 3), "host-a", Ok((3, 5))),
         (Running, seen(Running, 3), "host-b", Err(Code::VmNotStopped)),
+        (Stopped, earlier(Stopped, 3), "host-b", Err(Code::VmNotStopped)),
         (Running, seen(Stopped, 3), "host-a", Ok((4, 5))),
+        (Running, earlier(Stopped, 3), "host-a", Ok((4, 5))),
+        (Running, earlier(Stopped, 3), "host-b", Err(Code::VmNotStopped)),
         (Paused, seen(Paused, 3), "host-a", Err(Code::VmNotStopped)),
     ] {
         let (mut vm, mut own) = (vm(desired), Some(own()));
         let on = on.parse().unwrap();
-        let answer = start(&mut vm, &mut own, seen.as_ref(), &on, Incarnation(1), "admin");
+        let answer = start(&mut vm, &mut own, seen.as_ref(), &on, FIRST, "admin");
         let epoch = own.unwrap().epoch.0;
         let answer = answer.map(|_| (vm.start_generation, epoch)).map_err(|p| p.code);
         assert_eq!(answer, expected, "{desired:?} {seen:?} {on}");
+    }
+}
+
+#[test]
+fn a_first_start_goes_on_after_the_epochs_of_the_past() {
+    for past in [0, 7] {
+        let (mut vm, mut own) = (vm(RunState::Stopped), None);
+        let (on, first) = ("host-b".parse().unwrap(), (Incarnation(1), Epoch(past)));
+        start(&mut vm, &mut own, None, &on, first, "admin").unwrap();
+        assert_eq!(own.unwrap().epoch, Epoch(past + 1));
     }
 }
 
@@ -288,10 +310,13 @@ fn a_vm_is_removed_only_when_it_is_surely_stopped() {
         let observed = seen.map(|(state, generation, informed)| Observed {
             facts: facts(state, generation),
             informed,
+            owning: true,
         });
         let answer = removable(&vm(desired), Some(&own()), observed.as_ref());
         assert_eq!(answer.is_ok(), removed, "{desired:?} {seen:?}");
     }
+    let earlier = Observed { informed: true, ..stale(Stopped, 3) };
+    assert!(removable(&vm(Stopped), Some(&own()), Some(&earlier)).is_err());
     assert!(removable(&vm(Stopped), None, None).is_ok());
     let migrating = Ownership { attempt: Some(ID), ..own() };
     let code = removable(&vm(Stopped), Some(&migrating), None).unwrap_err().code;

@@ -13,22 +13,27 @@ pub(crate) struct Observed {
     pub(crate) facts: VmFacts,
     /// It had been told the VM's newest intent when it said so.
     pub(crate) informed: bool,
+    /// It had been told that it owns the VM, at the present epoch, when it said so.
+    /// What it said before may be of an earlier stay of the VM.
+    pub(crate) owning: bool,
 }
 
 type Decision = Result<Vec<Note>, Problem>;
 
-/// Starts the VM on `on`, or where it was last.
+/// Starts the VM on `on`, or where it was last. `incarnation` and `past`, the
+/// last epoch of a removed VM of the same UUID, are for a first start.
 pub(crate) fn start(
     vm: &mut Vm,
     own: &mut Option<Ownership>,
     seen: Option<&Observed>,
     on: &HostId,
-    incarnation: Incarnation,
+    (incarnation, past): (Incarnation, Epoch),
     user: &str,
 ) -> Decision {
     idle(vm, own.as_ref())?;
     let name = &vm.spec.name;
-    let failed = seen.is_some_and(|s| s.stopped(vm));
+    // On the same host a stale word does no harm: it starts no running VM again.
+    let failed = seen.is_some_and(|s| s.off(vm));
     if vm.desired != RunState::Stopped && !failed {
         let owner = own.as_ref().map(|o| &o.owner);
         return match (vm.desired, owner == Some(on)) {
@@ -45,7 +50,7 @@ pub(crate) fn start(
         None => {
             *own = Some(Ownership {
                 owner: on.clone(),
-                epoch: Epoch(1),
+                epoch: past.next(),
                 incarnation,
                 attempt: None,
                 settled: true,
@@ -120,10 +125,8 @@ pub(crate) fn removable(
 }
 
 /// The owner saw the guest power off: it shall stay off.
-pub(crate) fn powered_off(vm: &mut Vm, own: &Ownership, facts: &VmFacts) -> Vec<Note> {
-    let off = facts.state == RunState::Stopped
-        && facts.start_generation == vm.start_generation
-        && facts.error.is_none();
+pub(crate) fn powered_off(vm: &mut Vm, own: &Ownership, seen: &Observed) -> Vec<Note> {
+    let off = seen.stopped(vm) && seen.facts.error.is_none();
     if !off || vm.desired != RunState::Running || own.attempt.is_some() {
         return Vec::new();
     }
@@ -170,7 +173,7 @@ fn idle(vm: &Vm, own: Option<&Ownership>) -> Result<(), Problem> {
 }
 
 fn running(vm: &Vm, seen: Option<&Observed>) -> Result<(), Problem> {
-    if vm.desired != RunState::Stopped && !seen.is_some_and(|s| s.stopped(vm)) {
+    if vm.desired != RunState::Stopped && !seen.is_some_and(|s| s.off(vm)) {
         return Ok(());
     }
     let name = &vm.spec.name;
@@ -183,13 +186,19 @@ fn not_stopped(vm: &Vm, why: &str) -> Problem {
 }
 
 impl Observed {
-    /// The owner has acted on the newest start and sees no QEMU.
+    /// The VM is surely stopped: its owner, knowing that it is the owner, has acted
+    /// on the newest start and sees no QEMU.
     fn stopped(&self, vm: &Vm) -> bool {
+        self.owning && self.off(vm)
+    }
+
+    /// The owner has acted on the newest start and saw no QEMU.
+    fn off(&self, vm: &Vm) -> bool {
         self.facts.state == RunState::Stopped && self.facts.start_generation == vm.start_generation
     }
 
     /// The owner knows that the VM shall be stopped, and sees no QEMU.
     fn off_and_informed(&self) -> bool {
-        self.facts.state == RunState::Stopped && self.informed
+        self.facts.state == RunState::Stopped && self.informed && self.owning
     }
 }

@@ -11,7 +11,7 @@ use types::{AttemptId, Code, HostId, Problem, RunState, VmId, VmName};
 use uuid::Uuid;
 
 use super::vms::Nothing;
-use super::{Answer, find, observed};
+use super::{Answer, find};
 use crate::core::{self, Attempt};
 use crate::fleet::Fleet;
 use crate::intent;
@@ -66,7 +66,7 @@ async fn target(
     mut records: Records,
     to: Option<HostId>,
 ) -> Result<HostId, Problem> {
-    let state = observed(shell, id, &records).map(|seen| seen.facts.state);
+    let state = shell.observed(id, &records).map(|seen| seen.facts.state);
     let own = records.own.take();
     let vm = records.vm_mut()?;
     let state = if vm.desired == RunState::Stopped { Some(vm.desired) } else { state };

@@ -11,7 +11,6 @@ use axum::routing::{get, post};
 use store::Range;
 use types::{Problem, VmId, VmName};
 
-use crate::core::Observed;
 use crate::fleet::Fleet;
 use crate::keys;
 use crate::param::Asked;
@@ -82,13 +81,4 @@ async fn find(shell: &Shell, wanted: &VmName) -> Result<(VmId, Records), Problem
         return Err(unknown());
     }
     Ok((id, records))
-}
-
-/// What the VM's owner said of it last; `changed` is the revision of its record.
-fn observed(shell: &Shell, id: VmId, records: &Records) -> Option<Observed> {
-    let owner = &records.own.as_ref()?.owner;
-    let seen = shell.seen();
-    let said = seen.vm(owner, id)?;
-    let informed = said.since >= records.vm_revision;
-    Some(Observed { facts: said.facts.clone(), informed })
 }

@@ -4,10 +4,10 @@ use api::body::{StartRequest, VmView};
 use api::{Json, Peer};
 use axum::extract::State;
 use serde::Deserialize;
-use types::{Code, HostId, MacAddr, Ownership, Problem, RunState, VmId, VmName, VmSpec};
+use types::{Code, Epoch, HostId, MacAddr, Ownership, Problem, RunState, VmId, VmName, VmSpec};
 use uuid::Uuid;
 
-use super::{Answer, find, observed};
+use super::{Answer, find};
 use crate::core::{self, Note, Observed, Vm};
 use crate::fleet::Fleet;
 use crate::param::Param;
@@ -68,7 +68,9 @@ pub(super) async fn create(
         }
         records.name = Some(id);
         let (spec, desired) = (spec.clone(), RunState::Stopped);
-        records.vm = Some(Vm { spec, desired, start_generation: 0 });
+        // A UUID that was used before goes on counting: no host mixes the two up.
+        let start_generation = records.gone.as_ref().map_or(0, |gone| gone.vm.start_generation);
+        records.vm = Some(Vm { spec, desired, start_generation });
         records.notes = vec![Note::by(&user, "vm-created").detail(id.to_string())];
         Ok(records.clone())
     };
@@ -84,9 +86,10 @@ pub(super) async fn remove(
     let user = peer.admin()?.to_owned();
     let (id, found) = find(&shell, &wanted).await?;
     let name = found.vm_name().ok_or_else(|| unknown(&wanted))?;
+    shell.hear_out(id, may_be_removed).await?;
     let inner = shell.clone();
     let decide = move |records: &mut Records| {
-        let seen = observed(&inner, id, records);
+        let seen = inner.observed(id, records);
         let own = records.own.clone();
         let vm = records.vm_mut()?.clone();
         core::removable(&vm, own.as_ref(), seen.as_ref())?;
@@ -97,6 +100,13 @@ pub(super) async fn remove(
     };
     shell.change(Scope::vm(id).name(name), decide).await?;
     Ok(Json(serde_json::json!({})))
+}
+
+/// Whether no newer word of the owner is needed, because it may be removed or is
+/// to run.
+fn may_be_removed(records: &Records, seen: &Observed) -> bool {
+    let Some(vm) = &records.vm else { return true };
+    vm.desired != RunState::Stopped || core::removable(vm, records.own.as_ref(), Some(seen)).is_ok()
 }
 
 pub(super) async fn start(
@@ -112,12 +122,17 @@ pub(super) async fn start(
         (None, own) => own.as_ref().map(|own| own.owner.clone()),
     };
     let on = room(&shell, id, records.vm_mut()?, on).await?;
+    if records.own.as_ref().is_some_and(|own| own.owner != on) {
+        shell.hear_out(id, |_, seen| seen.owning).await?;
+    }
     let incarnation = shell.incarnation();
     let decide = move |shell: &Shell, records: &mut Records| {
-        let seen = observed(shell, id, records);
+        let seen = shell.observed(id, records);
         let mut own = records.own.clone();
+        let past = records.gone.as_ref().and_then(|gone| gone.own.as_ref());
+        let first = (incarnation, past.map_or(Epoch(0), |own| own.epoch));
         let vm = records.vm_mut()?;
-        let notes = core::start(vm, &mut own, seen.as_ref(), &on, incarnation, &user)?;
+        let notes = core::start(vm, &mut own, seen.as_ref(), &on, first, &user)?;
         records.own = own;
         Ok(notes)
     };
@@ -178,7 +193,7 @@ async fn turn(shell: &Shell, peer: &Peer, wanted: &VmName, turn: Turn) -> Answer
     let user = peer.admin()?.to_owned();
     let (id, _) = find(shell, wanted).await?;
     let decide = move |shell: &Shell, records: &mut Records| {
-        let seen = observed(shell, id, records);
+        let seen = shell.observed(id, records);
         let own = records.own.clone();
         turn(records.vm_mut()?, own.as_ref(), seen.as_ref(), &user)
     };
@@ -201,7 +216,7 @@ async fn alter(
 
 /// The VM, as shown.
 fn view(shell: &Shell, id: VmId, records: Records) -> Result<VmView, Problem> {
-    let seen = observed(shell, id, &records).map(|seen| seen.facts);
+    let seen = shell.observed(id, &records).map(|seen| seen.facts);
     let vm = records.vm.ok_or_else(|| unknown(&id))?;
     Ok(VmView {
         spec: vm.spec,

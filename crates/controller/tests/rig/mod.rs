@@ -2,7 +2,8 @@
 // Not every test file uses all of it.
 #![allow(dead_code)]
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use api::body::{HistoryEvent, SyncReply, VmFacts, VmView};
 use api::{Peer, Role};
@@ -20,6 +21,8 @@ pub(crate) struct Rig {
     app: Router,
     pub(crate) admin: Peer,
     directory: TempDir,
+    /// What each host was told last.
+    told: Mutex<BTreeMap<String, u64>>,
 }
 
 pub(crate) fn host(name: &str) -> Peer {
@@ -82,7 +85,7 @@ impl Rig {
     async fn over(directory: TempDir) -> Self {
         let store = EmbeddedStore::open(directory.path().join("store")).await.unwrap();
         let app = godwit_controller::app(Arc::new(store)).await.unwrap();
-        Self { app, admin: admin(), directory }
+        Self { app, admin: admin(), directory, told: Mutex::default() }
     }
 
     pub(crate) async fn restarted(self) -> Self {
@@ -161,9 +164,13 @@ impl Rig {
         self.host(name, "POST", "/v1/agent/sync", body).await
     }
 
-    /// A host says what it sees and is answered at once.
+    /// A host that knows what it was told last says what it sees, and is answered
+    /// at once.
     pub(crate) async fn heard(&self, name: &str, vms: &[VmFacts]) -> SyncReply {
-        self.sync(name, vms, &[], 0, 0).await
+        let since = self.told.lock().unwrap().get(name).copied().unwrap_or(0);
+        let reply = self.sync(name, vms, &[], since, 0).await;
+        self.told.lock().unwrap().insert(name.to_owned(), reply.revision);
+        reply
     }
 
     /// The words of the history.
