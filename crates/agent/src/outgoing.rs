@@ -28,7 +28,7 @@ enum Input {
     Seen(Seen),
     /// QEMU's word on the migration.
     Migration(qmp::Migration),
-    /// An event of QEMU, with the time of its receipt.
+    /// An event of QEMU, and when it happened.
     Event(String, Instant),
     /// An event of the carrier, with the time of its receipt.
     Carrier(CarrierEvent, Instant),
@@ -193,8 +193,8 @@ impl Run<'_> {
         let inputs = self.inputs.clone();
         self.tasks.spawn(async move {
             while let Some(event) = events.next().await {
-                if inputs.send(Input::Event(event.name().to_owned(), Instant::now())).await.is_err()
-                {
+                let qmp::Event::Named { name, at, .. } = event else { continue };
+                if inputs.send(Input::Event(name, at)).await.is_err() {
                     return;
                 }
             }

@@ -46,7 +46,7 @@ pub(crate) async fn run(host: Arc<Host>, poll: Client, records: Vec<VmRecord>) {
         let long = exchange(&host, &poll, since, if since == 0 { Duration::ZERO } else { POLL });
         let result = tokio::select! {
             result = long => result,
-            () = host.board.changed() => exchange(&host, &poll, 0, Duration::ZERO).await,
+            () = host.board.changed() => exchange(&host, &poll, since, Duration::ZERO).await,
         };
         match result {
             Ok(reply) => {

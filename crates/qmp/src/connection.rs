@@ -12,6 +12,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{broadcast, oneshot};
 
+use crate::event::happened;
 use crate::{Event, Events, QmpError};
 
 /// The schema is the longest line, about 300 KiB.
@@ -160,8 +161,9 @@ async fn read(
         };
         if let Some(name) = line.get("event").and_then(Value::as_str) {
             let data = line.get("data").cloned().unwrap_or(Value::Null);
+            let at = happened(line.get("timestamp"));
             // Nobody may be listening; that is fine.
-            let _ = events.send(Event::Named { name: name.to_owned(), data });
+            let _ = events.send(Event::Named { name: name.to_owned(), data, at });
             continue;
         }
         let Some(id) = line.get("id").and_then(Value::as_u64) else { continue };
