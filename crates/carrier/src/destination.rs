@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,10 +14,11 @@ use wire::{Header, Kind, Receiver};
 
 use crate::CarrierError;
 use crate::control::Control;
-use crate::error::cut;
-use crate::net::{self, Breaker, Tls};
+use crate::ending::Ending;
+use crate::net::{self, Session, Tls};
 use crate::outbox::Outbox;
 use crate::placement::Placement;
+use crate::return_path::Watch;
 
 mod writer;
 
@@ -27,42 +28,23 @@ use writer::Writer;
 const QEMU_ARRIVAL: Duration = Duration::from_secs(10);
 
 struct Shared {
-    outbox: Outbox,
+    ending: Ending,
     control: Control,
-    peer: String,
-    failure: Mutex<Option<CarrierError>>,
-    stop: AtomicBool,
-    /// QEMU's stream is delivered in both directions.
-    finished: AtomicBool,
-    /// The source has sent the end of the stream's pages: QEMU may close now.
+    /// All pages are placed, or nobody looks at them: QEMU may close when it has loaded all.
     tail: AtomicBool,
-    breakers: Vec<Breaker>,
 }
 
 impl Shared {
-    fn stopping(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
-    }
-
-    fn fail(&self, error: CarrierError) {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        if failure.is_none() {
-            if !matches!(error, CarrierError::PeerFailed(_)) {
-                self.outbox.push_bytes(Kind::Fail, &cut(&error));
-            }
-            *failure = Some(error);
-        }
-        drop(failure);
-        self.stop.store(true, Ordering::Release);
-        self.outbox.close();
+    fn outbox(&self) -> &Outbox {
+        &self.ending.outbox
     }
 
     fn obey(&self, command: CarrierCommand) {
         match command {
             CarrierCommand::Note { text } if text.len() <= wire::MAX_NOTE => {
-                self.outbox.push_bytes(Kind::Note, text.as_bytes());
+                self.outbox().push_bytes(Kind::Note, text.as_bytes());
             }
-            CarrierCommand::End => self.fail(CarrierError::Ended),
+            CarrierCommand::End => self.ending.fail(CarrierError::Ended),
             _ => tracing::warn!("a command that only the source's carrier knows"),
         }
     }
@@ -79,25 +61,23 @@ pub(crate) fn run(
     let placement = Placement::open(blocks)?;
     let (listener, port) = net::listen(address, ports)?;
     control.emit(CarrierEvent::Listening { port });
-    let session = net::accept(config, &listener, placement.is_used(), control)?;
+    let Session { forward, mut backward, .. } =
+        net::accept(config, &listener, placement.is_used(), control)?;
     drop(listener);
-    let breakers = [session.forward.breaker(), session.backward.breaker()];
+    let breakers = [forward.breaker(), backward.breaker()].into_iter().flatten().collect();
     let shared = Arc::new(Shared {
-        outbox: Outbox::new(1),
+        ending: Ending::new(1, config.peer.to_string(), breakers),
         control: control.clone(),
-        peer: config.peer.to_string(),
-        failure: Mutex::new(None),
-        stop: AtomicBool::new(false),
-        finished: AtomicBool::new(false),
         tail: AtomicBool::new(false),
-        breakers: breakers.into_iter().flatten().collect(),
     });
     let obeying = Arc::clone(&shared);
     control.on_command(move |command| obeying.obey(command));
     control.emit(CarrierEvent::Connected { round_trip_us: 0 });
-    let qemu = connect_qemu(&config.qemu)?;
-    let writer = Writer::new(placement)?;
-    serve(&shared, &qemu, writer, session.forward, session.backward)
+    let ready = connect_qemu(&config.qemu).and_then(|qemu| Ok((qemu, Writer::new(placement)?)));
+    match ready {
+        Ok((qemu, writer)) => serve(&shared, &qemu, writer, forward, backward),
+        Err(error) => Err(shared.ending.refuse(error, &mut backward)),
+    }
 }
 
 fn connect_qemu(path: &Path) -> Result<UnixStream, CarrierError> {
@@ -122,70 +102,58 @@ fn serve(
 ) -> Result<(), CarrierError> {
     thread::scope(|scope| {
         scope.spawn(|| {
-            if let Err(e) = shared.outbox.send_all(&mut backward) {
-                shared.fail(CarrierError::connection(&shared.peer, &e));
+            if let Err(e) = shared.outbox().send_all(&mut backward) {
+                shared.ending.cannot_send(&e);
             }
         });
         scope.spawn(|| {
             if let Err(error) = return_path(shared, qemu) {
-                shared.fail(error);
+                shared.ending.fail(error);
                 // The receiver may be blocked writing to QEMU.
                 let _ = qemu.shutdown(Shutdown::Both);
             }
         });
         scope.spawn(|| watch_over(shared, qemu));
         if let Err(error) = receive(shared, &mut forward, &mut writer, qemu) {
-            shared.fail(error);
+            shared.ending.fail(error);
         }
         writer.close();
         let _ = qemu.shutdown(Shutdown::Both);
     });
-    let failure = shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
-    match failure {
-        Some(CarrierError::Ended) => Err(CarrierError::Ended),
-        Some(_) if shared.finished.load(Ordering::Acquire) => Ok(()),
-        Some(error) => Err(error),
-        None => Ok(()),
-    }
+    shared.ending.verdict()
 }
 
 /// Breaks the connections once the carrier is to end, so that no thread stays blocked.
 fn watch_over(shared: &Shared, qemu: &UnixStream) {
-    while !shared.stopping() {
+    while !shared.ending.stopping() {
         thread::sleep(Duration::from_millis(20));
-        if shared.control.orphaned() {
-            shared.fail(CarrierError::Control("no agent has been there for long".into()));
-        }
+        shared.ending.look_after(&shared.control);
     }
-    let until = Instant::now() + Duration::from_millis(300);
-    while !shared.outbox.is_empty() && Instant::now() < until {
-        thread::sleep(Duration::from_millis(1));
-    }
-    for breaker in &shared.breakers {
-        breaker.shut();
-    }
+    shared.ending.shut();
     let _ = qemu.shutdown(Shutdown::Both);
 }
 
 /// QEMU's return path to the source.
 fn return_path(shared: &Shared, mut qemu: &UnixStream) -> Result<(), CarrierError> {
+    let mut watch = Watch::default();
     let mut bytes = vec![0; 64 << 10];
-    loop {
-        let read = qemu.read(&mut bytes);
-        match read {
-            Ok(n) if n > 0 => shared.outbox.push_bytes(Kind::Return, &bytes[..n]),
-            _ if shared.tail.load(Ordering::Acquire) => {
-                shared.outbox.push_bytes(Kind::ReturnEnd, &[]);
-                shared.finished.store(true, Ordering::Release);
-                shared.control.emit(CarrierEvent::Finished);
-                return Ok(());
-            }
-            _ => {
-                let why = "the destination's QEMU closed its stream before all had come";
-                return Err(CarrierError::Qemu(why.into()));
-            }
-        }
+    while let Ok(n) = qemu.read(&mut bytes)
+        && n > 0
+    {
+        watch.filter(&bytes[..n]);
+        shared.outbox().push_bytes(Kind::Return, &bytes[..n]);
     }
+    let why = match shared.tail.load(Ordering::Acquire) {
+        true => watch.unfinished(),
+        false => Some("the destination's QEMU closed its stream before all had come"),
+    };
+    if let Some(why) = why {
+        return Err(CarrierError::Qemu(why.into()));
+    }
+    shared.outbox().push_bytes(Kind::ReturnEnd, &[]);
+    shared.ending.finish();
+    shared.control.emit(CarrierEvent::Finished);
+    Ok(())
 }
 
 /// What comes from the source.
@@ -198,11 +166,11 @@ fn receive(
     let mut session = Receiver::new(0);
     let mut payload = Vec::new();
     loop {
-        let header = net::read_frame(input, &mut payload, &shared.peer)?;
+        let header = net::read_frame(input, &mut payload, shared.ending.peer())?;
         session.accept(&header).map_err(CarrierError::invalid)?;
         apply(shared, &mut session, header, &payload, writer, qemu)?;
         if matches!(header.kind, Kind::Pages | Kind::Verbatim | Kind::Tail | Kind::Seal) {
-            shared.outbox.acknowledge(session.applied().0);
+            shared.outbox().acknowledge(session.applied().0);
         }
     }
 }
@@ -244,7 +212,7 @@ fn apply(
             }
             shared.control.emit(CarrierEvent::Mode { mode, why });
         }
-        Kind::Ping => shared.outbox.push_bytes(Kind::Pong, payload),
+        Kind::Ping => shared.outbox().push_bytes(Kind::Pong, payload),
         Kind::Note => shared.control.emit(CarrierEvent::Note { text: text(payload) }),
         Kind::End => {}
         Kind::Fail => return Err(CarrierError::PeerFailed(text(payload))),

@@ -14,11 +14,13 @@
 
 mod control;
 mod destination;
+mod ending;
 mod error;
 mod flow;
 mod net;
 mod outbox;
 mod placement;
+mod return_path;
 mod source;
 
 use std::io::{self, BufRead, Read};

@@ -1,7 +1,7 @@
 //! Frames on their way out: numbered when they are queued, sent by one thread.
 
 use std::collections::VecDeque;
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,8 +10,10 @@ use wire::{HEADER, Kind, Sender, SessionError};
 /// A payload with room for its header in front.
 pub(crate) type Buffer = Vec<u8>;
 
-/// Small frames (notes, pings, return path) that may wait. Memory is bounded by the window.
-const SMALL: usize = 4096;
+/// Frames without weight that may wait; all others are bounded by the window.
+const WEIGHTLESS: usize = 4096;
+/// A failure's reason does not wait behind more than this, in bytes.
+const BEFORE_REASON: usize = 64 << 10;
 const SPARE: usize = 8;
 
 pub(crate) struct Outbox {
@@ -22,11 +24,22 @@ pub(crate) struct Outbox {
 
 struct State {
     session: Sender,
-    queue: VecDeque<Buffer>,
+    queue: VecDeque<Queued>,
     spare: Vec<Buffer>,
+    /// How many in the queue are without weight.
+    weightless: usize,
     /// Newest acknowledgement to be sent; only the newest matters.
     acknowledge: Option<u64>,
+    /// A frame has been taken out and is being written.
+    writing: bool,
     closed: bool,
+    /// More came than may wait; from then on nothing is taken, and the session ends.
+    overflowed: bool,
+}
+
+struct Queued {
+    bytes: Buffer,
+    weightless: bool,
 }
 
 impl Outbox {
@@ -35,8 +48,11 @@ impl Outbox {
             session: Sender::new(stream),
             queue: VecDeque::new(),
             spare: Vec::new(),
+            weightless: 0,
             acknowledge: None,
+            writing: false,
             closed: false,
+            overflowed: false,
         };
         Self { state: Mutex::new(state), filled: Condvar::new(), freed: Condvar::new() }
     }
@@ -56,7 +72,12 @@ impl Outbox {
     /// Queues a frame; `weight` counts as in flight until it is acknowledged.
     pub(crate) fn push(&self, kind: Kind, buffer: Buffer, weight: u64) {
         let mut state = self.lock();
-        if state.closed || (weight == 0 && state.queue.len() >= SMALL) {
+        if state.closed || state.overflowed {
+            return;
+        }
+        if weight == 0 && state.weightless >= WEIGHTLESS {
+            // A ping that waits that long measures nothing; anything else must not be missing.
+            state.overflowed = !matches!(kind, Kind::Ping | Kind::Pong);
             return;
         }
         state.queue_up(kind, buffer, weight);
@@ -75,6 +96,9 @@ impl Outbox {
     pub(crate) fn push_seal(&self) {
         let mut buffer = self.buffer();
         let mut state = self.lock();
+        if state.closed || state.overflowed {
+            return;
+        }
         buffer.extend_from_slice(&state.session.sent().to_be_bytes());
         state.queue_up(Kind::Seal, buffer, 0);
         drop(state);
@@ -114,25 +138,47 @@ impl Outbox {
         self.freed.notify_all();
     }
 
-    /// Sends what is queued, then returns.
-    pub(crate) fn close(&self) {
-        self.lock().closed = true;
+    /// Sends what is queued, then `reason` if there is one, then nothing more.
+    /// Much that waits is dropped, where it would keep the reason waiting.
+    pub(crate) fn close(&self, reason: Option<&[u8]>) {
+        let mut state = self.lock();
+        if state.closed {
+            return;
+        }
+        if let Some(reason) = reason {
+            let waiting: usize = state.queue.iter().map(|q| q.bytes.len()).sum();
+            if waiting > BEFORE_REASON {
+                state.queue.clear();
+                state.weightless = 0;
+            }
+            let mut buffer = vec![0; HEADER];
+            buffer.extend_from_slice(reason);
+            state.queue_up(Kind::Fail, buffer, 0);
+        }
+        state.closed = true;
+        drop(state);
         self.filled.notify_all();
         self.freed.notify_all();
     }
 
-    /// Nothing waits to be sent.
-    pub(crate) fn is_empty(&self) -> bool {
+    /// More came than may wait: whoever sees this ends the session.
+    pub(crate) fn overflowed(&self) -> bool {
+        self.lock().overflowed
+    }
+
+    /// Everything has been written.
+    pub(crate) fn is_drained(&self) -> bool {
         let state = self.lock();
-        state.queue.is_empty() && state.acknowledge.is_none()
+        state.queue.is_empty() && state.acknowledge.is_none() && !state.writing
     }
 
     /// Sends frames until the box is closed and empty.
-    pub(crate) fn send_all(&self, out: &mut impl Write) -> std::io::Result<()> {
+    pub(crate) fn send_all(&self, out: &mut impl Write) -> io::Result<()> {
         while let Some(mut buffer) = self.next() {
-            out.write_all(&buffer)?;
-            out.flush()?;
+            let written = out.write_all(&buffer).and_then(|()| out.flush());
             let mut state = self.lock();
+            state.writing = false;
+            written?;
             if state.spare.len() < SPARE && buffer.capacity() > HEADER {
                 buffer.clear();
                 state.spare.push(buffer);
@@ -152,8 +198,10 @@ impl Outbox {
                 // Numbered after what is queued already: it must not overtake.
                 state.queue_up(Kind::Acknowledge, buffer, 0);
             }
-            if let Some(buffer) = state.queue.pop_front() {
-                return Some(buffer);
+            if let Some(queued) = state.queue.pop_front() {
+                state.weightless -= usize::from(queued.weightless);
+                state.writing = true;
+                return Some(queued.bytes);
             }
             if state.closed {
                 return None;
@@ -167,6 +215,8 @@ impl State {
     fn queue_up(&mut self, kind: Kind, mut buffer: Buffer, weight: u64) {
         let header = self.session.next(kind, buffer.len() - HEADER, weight);
         buffer[..HEADER].copy_from_slice(&header.to_bytes());
-        self.queue.push_back(buffer);
+        let weightless = weight == 0;
+        self.weightless += usize::from(weightless);
+        self.queue.push_back(Queued { bytes: buffer, weightless });
     }
 }

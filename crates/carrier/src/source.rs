@@ -5,21 +5,21 @@ use std::io::Write;
 use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use stream::{ReturnMessage, ReturnPath, ReturnStep};
 use types::{BlockPlacement, CarrierCommand, CarrierConfig, CarrierEvent, Counters, PageCounts};
 use wire::{Acknowledgement, Header, Kind, Receiver};
 
 use crate::CarrierError;
 use crate::control::Control;
-use crate::error::cut;
+use crate::ending::Ending;
 use crate::flow::Flow;
-use crate::net::{self, Breaker, Tls};
+use crate::net::{self, Session, Tls};
 use crate::outbox::Outbox;
+use crate::return_path::Watch;
 
 mod reader;
 mod recheck;
@@ -27,25 +27,21 @@ mod recheck;
 use reader::Reader;
 use recheck::Recheck;
 
-/// How long QEMU may take to connect once the carriers have met.
-const QEMU_ARRIVAL: Duration = Duration::from_secs(60);
+/// How long QEMU may take to connect once the carriers have met; less than the
+/// other side bears without a word.
+const QEMU_ARRIVAL: Duration = Duration::from_secs(20);
 const PING: Duration = Duration::from_millis(200);
 
 /// What the source's threads share.
 pub(crate) struct Shared {
-    pub(crate) outbox: Outbox,
+    pub(crate) ending: Ending,
     pub(crate) control: Control,
     flow: Mutex<Flow>,
     flow_changed: Condvar,
     counted: Mutex<Counted>,
+    back: Mutex<Watch>,
     sent: Arc<AtomicU64>,
-    peer: String,
-    failure: Mutex<Option<CarrierError>>,
-    stop: AtomicBool,
-    /// Both directions of QEMU's stream are delivered.
-    finished: AtomicBool,
     started: Instant,
-    breakers: Vec<Breaker>,
 }
 
 #[derive(Default)]
@@ -63,33 +59,28 @@ impl Shared {
         self.counted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// QEMU's return path so far.
+    pub(crate) fn back(&self) -> MutexGuard<'_, Watch> {
+        self.back.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn outbox(&self) -> &Outbox {
+        &self.ending.outbox
+    }
+
     /// Waits a moment for a command or the like.
     pub(crate) fn wait_flow(&self, patience: Duration) {
         let flow = self.flow();
         let _ = self.flow_changed.wait_timeout(flow, patience);
     }
 
-    pub(crate) fn stopping(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
-    }
-
-    /// The first failure counts; everything ends with it.
     fn fail(&self, error: CarrierError) {
-        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-        if failure.is_none() {
-            if !matches!(error, CarrierError::PeerFailed(_)) {
-                self.outbox.push_bytes(Kind::Fail, &cut(&error));
-            }
-            *failure = Some(error);
-        }
-        drop(failure);
-        self.stop.store(true, Ordering::Release);
+        self.ending.fail(error);
         self.flow_changed.notify_all();
-        self.outbox.close();
     }
 
     pub(crate) fn tell_counters(&self, last: bool) {
-        let in_flight = self.outbox.in_flight();
+        let in_flight = self.outbox().in_flight();
         let (rate, round_trip) = {
             let flow = self.flow();
             (flow.rate(), flow.round_trip())
@@ -114,13 +105,13 @@ impl Shared {
             CarrierCommand::Tail => self.flow().tail = true,
             CarrierCommand::Note { text } => {
                 if text.len() <= wire::MAX_NOTE {
-                    self.outbox.push_bytes(Kind::Note, text.as_bytes());
+                    self.outbox().push_bytes(Kind::Note, text.as_bytes());
                 }
             }
             CarrierCommand::End => self.fail(CarrierError::Ended),
         }
         self.flow_changed.notify_all();
-        self.outbox.nudge();
+        self.outbox().nudge();
     }
 }
 
@@ -137,31 +128,29 @@ pub(crate) fn run(
     let _ = std::fs::remove_file(&config.qemu);
     let listener = UnixListener::bind(&config.qemu).map_err(fail)?;
     std::fs::set_permissions(&config.qemu, Permissions::from_mode(0o600)).map_err(fail)?;
-    let session = net::connect(config, address)?;
-    let breakers = [session.forward.breaker(), session.backward.breaker()];
+    let Session { mut forward, backward, placing, round_trip, sent } =
+        net::connect(config, address)?;
+    let breakers = [forward.breaker(), backward.breaker()].into_iter().flatten().collect();
     let shared = Arc::new(Shared {
-        outbox: Outbox::new(0),
+        ending: Ending::new(0, config.peer.to_string(), breakers),
         control: control.clone(),
-        flow: Mutex::new(Flow::new(session.round_trip)),
+        flow: Mutex::new(Flow::new(round_trip)),
         flow_changed: Condvar::new(),
         counted: Mutex::default(),
-        sent: session.sent,
-        peer: config.peer.to_string(),
-        failure: Mutex::new(None),
-        stop: AtomicBool::new(false),
-        finished: AtomicBool::new(false),
+        back: Mutex::default(),
+        sent,
         started: Instant::now(),
-        breakers: breakers.into_iter().flatten().collect(),
     });
     let obeying = Arc::clone(&shared);
     control.on_command(move |command| obeying.obey(command));
-    let round_trip_us = u64::try_from(session.round_trip.as_micros()).unwrap_or(u64::MAX);
+    let round_trip_us = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
     control.emit(CarrierEvent::Connected { round_trip_us });
-    let result = accept_qemu(&shared, &listener).and_then(|qemu| {
-        let (placing, forward, backward) = (session.placing, session.forward, session.backward);
-        let reader = Reader::new(&shared, placing, opaque, recheck)?;
-        serve(&shared, &qemu, forward, backward, reader)
-    });
+    let ready = accept_qemu(&shared, &listener)
+        .and_then(|qemu| Ok((qemu, Reader::new(&shared, placing, opaque, recheck)?)));
+    let result = match ready {
+        Ok((qemu, reader)) => serve(&shared, &qemu, forward, backward, reader),
+        Err(error) => Err(shared.ending.refuse(error, &mut forward)),
+    };
     let _ = std::fs::remove_file(&config.qemu);
     shared.tell_counters(true);
     result
@@ -176,8 +165,8 @@ fn serve(
 ) -> Result<(), CarrierError> {
     thread::scope(|scope| {
         scope.spawn(|| {
-            if let Err(e) = shared.outbox.send_all(&mut forward) {
-                shared.fail(CarrierError::connection(&shared.peer, &e));
+            if let Err(e) = shared.outbox().send_all(&mut forward) {
+                shared.ending.cannot_send(&e);
             }
         });
         scope.spawn(|| {
@@ -191,25 +180,13 @@ fn serve(
             shared.fail(error);
         }
         // Notes go on until the agent ends the carrier or the other side is gone.
-        while !shared.stopping() {
+        while !shared.ending.stopping() {
             shared.wait_flow(Duration::from_millis(50));
         }
         let _ = qemu.shutdown(Shutdown::Both);
-        let until = Instant::now() + Duration::from_millis(300);
-        while !shared.outbox.is_empty() && Instant::now() < until {
-            thread::sleep(Duration::from_millis(1));
-        }
-        for breaker in &shared.breakers {
-            breaker.shut();
-        }
+        shared.ending.shut();
     });
-    let failure = shared.failure.lock().unwrap_or_else(PoisonError::into_inner).take();
-    match failure {
-        Some(CarrierError::Ended) => Err(CarrierError::Ended),
-        Some(_) if shared.finished.load(Ordering::Acquire) => Ok(()),
-        Some(error) => Err(error),
-        None => Ok(()),
-    }
+    shared.ending.verdict()
 }
 
 /// QEMU connects when its agent lets it migrate.
@@ -218,7 +195,7 @@ fn accept_qemu(shared: &Shared, listener: &UnixListener) -> Result<UnixStream, C
     listener.set_nonblocking(true).map_err(fail)?;
     let deadline = Instant::now() + QEMU_ARRIVAL;
     while Instant::now() < deadline {
-        if shared.stopping() {
+        if shared.ending.stopping() {
             return Err(CarrierError::Ended);
         }
         if let Ok((qemu, _)) = listener.accept() {
@@ -233,29 +210,26 @@ fn accept_qemu(shared: &Shared, listener: &UnixListener) -> Result<UnixStream, C
 /// Pings, counters, and the end of a carrier that nobody wants any more.
 fn tick(shared: &Shared) {
     let mut pinged = Instant::now();
-    while !shared.stopping() {
+    while !shared.ending.stopping() {
         shared.wait_flow(Duration::from_millis(20));
         shared.tell_counters(false);
         if pinged.elapsed() >= PING {
             pinged = Instant::now();
             let micros = u64::try_from(shared.started.elapsed().as_micros()).unwrap_or(u64::MAX);
-            shared.outbox.push_bytes(Kind::Ping, &micros.to_be_bytes());
+            shared.outbox().push_bytes(Kind::Ping, &micros.to_be_bytes());
         }
-        if shared.control.orphaned() {
-            shared.fail(CarrierError::Control("no agent has been there for long".into()));
-        }
+        shared.ending.look_after(&shared.control);
     }
 }
 
 /// What comes from the destination.
 fn receive(shared: &Shared, input: &mut Tls, qemu: &UnixStream) -> Result<(), CarrierError> {
     let mut session = Receiver::new(1);
-    let mut back = Back::default();
     let mut payload = Vec::new();
     loop {
-        let header = net::read_frame(input, &mut payload, &shared.peer)?;
+        let header = net::read_frame(input, &mut payload, shared.ending.peer())?;
         session.accept(&header).map_err(CarrierError::invalid)?;
-        receive_frame(shared, header, &payload, &mut back, qemu)?;
+        receive_frame(shared, header, &payload, qemu)?;
     }
 }
 
@@ -263,7 +237,6 @@ fn receive_frame(
     shared: &Shared,
     header: Header,
     payload: &[u8],
-    back: &mut Back,
     qemu: &UnixStream,
 ) -> Result<(), CarrierError> {
     let text = || String::from_utf8_lossy(payload).into_owned();
@@ -271,8 +244,8 @@ fn receive_frame(
         Kind::Acknowledge => {
             let up_to = Acknowledgement::read(payload)
                 .ok_or_else(|| CarrierError::invalid("a malformed acknowledgement"))?;
-            let freed = shared.outbox.acknowledged(up_to.0).map_err(CarrierError::invalid)?;
-            let left = shared.outbox.in_flight();
+            let freed = shared.outbox().acknowledged(up_to.0).map_err(CarrierError::invalid)?;
+            let left = shared.outbox().in_flight();
             shared.flow().acknowledged(freed, left, Instant::now());
         }
         Kind::Pong => {
@@ -283,11 +256,12 @@ fn receive_frame(
         Kind::Return => {
             let mut qemu = qemu;
             // QEMU may have closed after its own end; the agent watches its status.
-            let _ = qemu.write_all(&back.filter(payload));
+            let passed = shared.back().filter(payload);
+            let _ = qemu.write_all(&passed);
         }
         Kind::ReturnEnd => {
             let _ = qemu.shutdown(Shutdown::Write);
-            shared.finished.store(true, Ordering::Release);
+            shared.ending.finish();
             shared.tell_counters(true);
             shared.control.emit(CarrierEvent::Finished);
         }
@@ -296,36 +270,4 @@ fn receive_frame(
         _ => return Err(CarrierError::invalid("a frame that only the source may send")),
     }
     Ok(())
-}
-
-/// QEMU's return path, on its way to the source's QEMU.
-#[derive(Default)]
-struct Back {
-    path: ReturnPath,
-    pending: Vec<u8>,
-    /// Messages of another kind came: everything passes as it is from there on.
-    raw: bool,
-}
-
-impl Back {
-    /// The gate of the switchover is the agent's alone: an acknowledgement of
-    /// the destination's QEMU does not pass.
-    fn filter(&mut self, bytes: &[u8]) -> Vec<u8> {
-        let mut out = Vec::new();
-        self.pending.extend_from_slice(bytes);
-        while !self.raw {
-            match self.path.next(&self.pending) {
-                Ok(ReturnStep::More(_)) => return out,
-                Ok(ReturnStep::Message(n, message)) => {
-                    if message != ReturnMessage::SwitchoverAck {
-                        out.extend_from_slice(&self.pending[..n.min(self.pending.len())]);
-                    }
-                    self.pending.drain(..n.min(self.pending.len()));
-                }
-                Err(_) => self.raw = true,
-            }
-        }
-        out.append(&mut self.pending);
-        out
-    }
 }

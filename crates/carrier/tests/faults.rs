@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use types::{BlockPlacement, CarrierCommand, CarrierEvent, CarrierSide, HostId};
@@ -59,6 +60,25 @@ struct Pair {
     destination_qemu: UnixStream,
     place: Place,
     cables: Vec<TcpStream>,
+    gate: Arc<Gate>,
+}
+
+/// Stops what goes from the source to the destination.
+#[derive(Default)]
+struct Gate {
+    shut: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn set(&self, shut: bool) {
+        *self.shut.lock().unwrap() = shut;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        drop(self.changed.wait_while(self.shut.lock().unwrap(), |shut| *shut).unwrap());
+    }
 }
 
 impl Pair {
@@ -70,24 +90,33 @@ impl Pair {
         let middle = TcpListener::bind("127.0.0.1:0").unwrap();
         let middle_port = middle.local_addr().unwrap().port();
         let mut from = start(place.source(middle_port, false));
+        let gate = Arc::new(Gate::default());
         let cables = (0..2).flat_map(|_| {
             let (near, _) = middle.accept().unwrap();
             let far = TcpStream::connect(("127.0.0.1", port)).unwrap();
-            join(near.try_clone().unwrap(), far.try_clone().unwrap());
-            join(far.try_clone().unwrap(), near.try_clone().unwrap());
+            join(near.try_clone().unwrap(), far.try_clone().unwrap(), gate.clone());
+            join(far.try_clone().unwrap(), near.try_clone().unwrap(), Arc::default());
             [near, far]
         });
         let cables: Vec<TcpStream> = cables.collect();
         connected(&mut from);
         let source_qemu = UnixStream::connect(place.path("host-a.qemu")).unwrap();
         let (destination_qemu, _) = listener.accept().unwrap();
-        Self { from, to, source_qemu, destination_qemu, place, cables }
+        Self { from, to, source_qemu, destination_qemu, place, cables, gate }
     }
 }
 
-fn join(mut from: TcpStream, mut to: TcpStream) {
+fn join(mut from: TcpStream, mut to: TcpStream, gate: Arc<Gate>) {
     thread::spawn(move || {
-        let _ = std::io::copy(&mut from, &mut to);
+        let mut bytes = vec![0; 64 << 10];
+        while let Ok(n) = from.read(&mut bytes)
+            && n > 0
+        {
+            gate.pass();
+            if to.write_all(&bytes[..n]).is_err() {
+                break;
+            }
+        }
         let _ = to.shutdown(Shutdown::Both);
     });
 }
@@ -124,6 +153,28 @@ fn part(offset: u64, fill: u8) -> Vec<u8> {
     bytes.extend((offset | 8).to_be_bytes());
     bytes.extend(b"\x06pc.ram");
     bytes.extend([fill; 4096]);
+    bytes.extend(0x10u64.to_be_bytes());
+    bytes.push(0x7e);
+    bytes.extend(2u32.to_be_bytes());
+    bytes
+}
+
+/// A `ram` PART that says that the page at `offset` is zero.
+fn zero_part(offset: u64) -> Vec<u8> {
+    let mut bytes = vec![2];
+    bytes.extend(2u32.to_be_bytes());
+    bytes.extend((offset | 2).to_be_bytes());
+    bytes.extend(b"\x06pc.ram\0");
+    bytes.extend(0x10u64.to_be_bytes());
+    bytes.push(0x7e);
+    bytes.extend(2u32.to_be_bytes());
+    bytes
+}
+
+/// A `ram` PART without pages.
+fn empty_part() -> Vec<u8> {
+    let mut bytes = vec![2];
+    bytes.extend(2u32.to_be_bytes());
     bytes.extend(0x10u64.to_be_bytes());
     bytes.push(0x7e);
     bytes.extend(2u32.to_be_bytes());
@@ -224,5 +275,37 @@ fn held_means_that_nothing_is_read() {
     again.send(CarrierCommand::End);
     assert!(pair.to.agent.failure().contains("ended"));
     let _ = pair.from.thread.join().unwrap();
+    end(pair.to);
+}
+
+#[test]
+fn nothing_is_lost_while_the_link_stands_still() {
+    let mut pair = Pair::new(|place| file_of(place, 1 << 20, 1 << 20));
+    let mut stream = beginning();
+    stream.extend(ram_start(1 << 20));
+    stream.extend(part(8192, 7));
+    pair.source_qemu.write_all(&stream).unwrap();
+    pair.from.agent.wait(|e| match e {
+        CarrierEvent::Counters(c) => {
+            (c.done_bytes == 4096 && c.unacknowledged_bytes == 0).then_some(())
+        }
+        _ => None,
+    });
+    // More little frames than ever wait on a link that works.
+    pair.from.agent.send(CarrierCommand::Tail);
+    pair.gate.set(true);
+    pair.source_qemu.write_all(&empty_part().repeat(5000)).unwrap();
+    pair.source_qemu.write_all(&zero_part(8192)).unwrap();
+    pair.from.agent.wait(|e| match e {
+        CarrierEvent::Counters(c) => (c.done_bytes == 8192).then_some(()),
+        _ => None,
+    });
+    pair.from.agent.send(CarrierCommand::Note { text: "after".into() });
+    pair.gate.set(false);
+    let mut rest = pair.destination_qemu.try_clone().unwrap();
+    thread::spawn(move || std::io::copy(&mut rest, &mut std::io::sink()));
+    pair.to.agent.is(&CarrierEvent::Note { text: "after".into() });
+    assert_eq!(std::fs::read(pair.place.path("memory")).unwrap()[8192], 0, "the zero page came");
+    end(pair.from);
     end(pair.to);
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use pages::{Batch, Kind as Packing, PAGE_SIZE, Packer, Policy, Pushed};
 use stream::{Content, Decoder, Item, Limits, MAX_ITEM, Mark, Step};
 use types::{CarrierEvent, Mode};
-use wire::Kind;
+use wire::{HEADER, Kind};
 
 use super::Shared;
 use super::recheck::Recheck;
@@ -59,6 +59,8 @@ pub(super) struct Reader<'a> {
     opaque: bool,
     recheck: Recheck,
     in_tail: bool,
+    /// Bytes of the stream that wait to travel together; they come after the batch.
+    text: Vec<u8>,
     /// The last sections had no pages.
     idle: bool,
     pages_in_section: u64,
@@ -85,6 +87,7 @@ impl<'a> Reader<'a> {
             opaque,
             recheck,
             in_tail: false,
+            text: Vec::new(),
             idle: false,
             pages_in_section: 0,
             link: Link::new(),
@@ -126,7 +129,7 @@ impl<'a> Reader<'a> {
     fn wait_for_room(&mut self) -> Result<(), CarrierError> {
         let mut told = false;
         loop {
-            if self.shared.stopping() {
+            if self.shared.ending.stopping() {
                 return Err(CarrierError::Ended);
             }
             let (hold, window) = {
@@ -135,7 +138,7 @@ impl<'a> Reader<'a> {
             };
             if !hold {
                 let begun = Instant::now();
-                let room = self.shared.outbox.below(window, LOOK);
+                let room = self.shared.outbox().below(window, LOOK);
                 self.link.waited += begun.elapsed();
                 if room {
                     return Ok(());
@@ -159,53 +162,38 @@ impl<'a> Reader<'a> {
                 self.carry(Kind::Tail, &input[used..]);
                 return Ok(input.len());
             }
-            match self.decoder.next(&input[used..]) {
-                Err(error) => {
-                    let why = format!("QEMU's stream is not understood: {error}");
-                    return Err(CarrierError::Invalid(why));
+            let step = self.decoder.next(&input[used..]).map_err(|error| {
+                CarrierError::Invalid(format!("QEMU's stream is not understood: {error}"))
+            })?;
+            let Step::Item(n, item) = step else { break };
+            used += n;
+            match item {
+                Item::Page(page) => {
+                    let number = page.offset / PAGE_SIZE as u64;
+                    self.page(page.block, number, page.content);
                 }
-                Ok(Step::More(_)) => break,
-                Ok(Step::Item(n, item)) => {
-                    used += n;
-                    match item {
-                        Item::Page(page) => {
-                            let number = page.offset / PAGE_SIZE as u64;
-                            // `page` borrows the decoder's input, not the decoder.
-                            self.page(page.block, number, page.content)?;
-                        }
-                        Item::Verbatim { bytes, mark } => {
-                            let bytes = bytes.to_vec();
-                            self.verbatim(&bytes, mark)?;
-                        }
-                        Item::Opaque { why } => self.go_opaque(&why),
-                        Item::Tail(bytes) => {
-                            let bytes = bytes.to_vec();
-                            self.carry(Kind::Tail, &bytes);
-                        }
-                    }
-                }
+                Item::Verbatim { bytes, mark } => self.verbatim(bytes, mark)?,
+                Item::Opaque { why } => self.go_opaque(&why),
+                Item::Tail(bytes) => self.carry(Kind::Tail, bytes),
             }
         }
+        self.send_text();
         Ok(used)
     }
 
-    fn page(&mut self, block: u16, number: u64, content: Content<'_>) -> Result<(), CarrierError> {
+    fn page(&mut self, block: u16, number: u64, content: Content<'_>) {
         if self.mode.is_none() {
-            if self.decoder.page_size() != PAGE_SIZE {
-                self.go_opaque("its pages are not of 4 KiB");
-                return Err(CarrierError::Invalid("pages of another size than 4 KiB".into()));
-            }
             self.settle_mode();
         }
         self.idle = false;
         self.pages_in_section += 1;
         self.recheck.sent(block, number, &content);
         self.add(block, number, content);
-        Ok(())
     }
 
     /// Adds a page to the batch.
     fn add(&mut self, block: u16, number: u64, content: Content<'_>) {
+        self.send_text();
         let push = |batch: &mut Batch| match content {
             Content::Zero => batch.push_zero(block, number),
             Content::Raw(bytes) => match <&[u8; PAGE_SIZE]>::try_from(bytes) {
@@ -245,7 +233,7 @@ impl<'a> Reader<'a> {
 
     fn tell_mode(&mut self, mode: Mode, why: Option<&str>) {
         self.mode = Some(mode);
-        let mut buffer = self.shared.outbox.buffer();
+        let mut buffer = self.shared.outbox().buffer();
         buffer.push(match mode {
             Mode::Direct => 0,
             Mode::Stream => 1,
@@ -253,12 +241,13 @@ impl<'a> Reader<'a> {
         });
         let why: Option<String> = why.map(|w| w.chars().take(1000).collect());
         buffer.extend_from_slice(why.as_deref().unwrap_or_default().as_bytes());
-        self.shared.outbox.push(Kind::Mode, buffer, 0);
+        self.shared.outbox().push(Kind::Mode, buffer, 0);
         self.shared.control.emit(CarrierEvent::Mode { mode, why });
     }
 
     fn go_opaque(&mut self, why: &str) {
         self.opaque = true;
+        self.send_text();
         self.tell_mode(Mode::Opaque, Some(why));
     }
 
@@ -268,8 +257,12 @@ impl<'a> Reader<'a> {
             Some(Mark::Blocks) => self.recheck.bind(self.decoder.blocks()),
             _ => {}
         }
-        self.carry(Kind::Verbatim, bytes);
+        self.flush();
+        self.text.extend_from_slice(bytes);
         match mark {
+            Some(Mark::Blocks) if self.decoder.page_size() != PAGE_SIZE => {
+                self.go_opaque("its pages are not of 4 KiB");
+            }
             Some(Mark::PartEnd) => {
                 self.idle = self.pages_in_section == 0;
                 self.pages_in_section = 0;
@@ -280,23 +273,33 @@ impl<'a> Reader<'a> {
                 }
                 self.idle = false;
                 self.in_tail = true;
-                self.shared.outbox.push_seal();
+                self.send_text();
+                self.shared.outbox().push_seal();
             }
             _ => {}
         }
         Ok(())
     }
 
-    /// Bytes as they are, after everything collected before them.
+    /// Sends the bytes that wait.
+    fn send_text(&mut self) {
+        if !self.text.is_empty() {
+            let text = std::mem::take(&mut self.text);
+            self.carry(Kind::Verbatim, &text);
+            self.text = text;
+            self.text.clear();
+        }
+    }
+
+    /// Bytes as they are.
     fn carry(&mut self, kind: Kind, bytes: &[u8]) {
-        self.flush();
         for part in bytes.chunks(256 << 10) {
-            let mut buffer = self.shared.outbox.buffer();
+            let mut buffer = self.shared.outbox().buffer();
             buffer.extend_from_slice(part);
             self.shared.flow().sent(Instant::now());
-            self.shared.outbox.push(kind, buffer, part.len() as u64);
+            self.shared.outbox().push(kind, buffer, part.len() as u64);
         }
-        if self.opaque {
+        if self.opaque && kind == Kind::Tail {
             self.shared.counted().done_bytes += bytes.len() as u64;
         }
     }
@@ -311,7 +314,7 @@ impl<'a> Reader<'a> {
         let begun = Instant::now();
         let packed = self.packer.pack(&self.batch, choice);
         let seconds = begun.elapsed().as_secs_f64();
-        let mut buffer = self.shared.outbox.buffer();
+        let mut buffer = self.shared.outbox().buffer();
         packed.head.write(&mut buffer);
         buffer.extend_from_slice(packed.body);
         let (zero, data) = (packed.head.zero_pages() as u64, packed.head.data_pages() as u64);
@@ -319,7 +322,7 @@ impl<'a> Reader<'a> {
         if before > 0 {
             self.policy.packed(choice, before, after, seconds);
         }
-        let wire_bytes = buffer.len() as u64;
+        let wire_bytes = (buffer.len() - HEADER) as u64;
         {
             let mut counted = self.shared.counted();
             counted.done_bytes += (zero + data) * PAGE_SIZE as u64;
@@ -330,7 +333,9 @@ impl<'a> Reader<'a> {
             }
         }
         self.shared.flow().sent(Instant::now());
-        self.shared.outbox.push(Kind::Pages, buffer, before as u64);
+        // Zero pages weigh as much as it takes to name them: nothing waits without bound.
+        let weight = wire_bytes.max(before as u64);
+        self.shared.outbox().push(Kind::Pages, buffer, weight);
         self.batch.clear();
         if let Some((rate, busy)) = self.link.sent(wire_bytes) {
             self.policy.link(rate, busy);
@@ -342,8 +347,12 @@ impl<'a> Reader<'a> {
             let why = "the source's QEMU closed its stream before all was sent";
             return Err(CarrierError::Qemu(why.into()));
         }
-        self.flush();
-        self.shared.outbox.push_bytes(Kind::End, &[]);
+        // A source whose return path is open stays until it has been told the end.
+        if self.shared.back().unfinished().is_some() {
+            let why = "the source's QEMU closed its stream before the destination had loaded it";
+            return Err(CarrierError::Qemu(why.into()));
+        }
+        self.shared.outbox().push_bytes(Kind::End, &[]);
         Ok(())
     }
 }
