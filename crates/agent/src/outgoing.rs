@@ -129,7 +129,7 @@ async fn run(
         settled_seen: false,
         ready_seen: false,
         abort_seen: false,
-        broken: None,
+        broken: first.is_some().then(|| "the source's agent restarted".to_owned()),
         deadline: Instant::now() + PREPARE,
         last_progress: Instant::now(),
         intent,
