@@ -11,6 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use types::{CarrierCommand, CarrierEvent, Counters};
 
 use crate::CarrierError;
@@ -46,6 +47,8 @@ struct State {
     counters: Option<Counters>,
     counters_told: Instant,
     agent: Option<UnixStream>,
+    /// How many agents there have been.
+    agents: u64,
     /// Since when there is none.
     alone_since: Instant,
     on_command: Option<OnCommand>,
@@ -66,6 +69,7 @@ impl Control {
             counters: None,
             counters_told: Instant::now(),
             agent: None,
+            agents: 0,
             alone_since: Instant::now(),
             on_command: None,
             early: Vec::new(),
@@ -90,23 +94,23 @@ impl Control {
     fn serve(&self, agent: UnixStream) {
         let Ok(reader) = agent.try_clone() else { return };
         let _ = agent.set_write_timeout(Some(PATIENCE));
-        {
-            let mut state = self.lock();
-            if let Some(old) = state.agent.replace(agent) {
-                let _ = old.shutdown(Shutdown::Both);
-            }
-            let mut told: Vec<CarrierEvent> = state.log.clone();
-            told.extend(state.counters.map(CarrierEvent::Counters));
-            for event in told {
-                state.tell(&event);
-            }
-            self.shared.changed.notify_all();
+        let mut state = self.lock();
+        state.dismiss();
+        state.agent = Some(agent);
+        state.agents += 1;
+        let number = state.agents;
+        let mut told: Vec<CarrierEvent> = state.log.clone();
+        told.extend(state.counters.map(CarrierEvent::Counters));
+        for event in told {
+            state.tell(&event);
         }
+        drop(state);
+        self.shared.changed.notify_all();
         let control = self.clone();
-        thread::spawn(move || control.obey(reader));
+        thread::spawn(move || control.obey(reader, number));
     }
 
-    fn obey(&self, reader: UnixStream) {
+    fn obey(&self, reader: UnixStream, number: u64) {
         let mut reader = BufReader::new(reader);
         loop {
             let mut line = String::new();
@@ -118,6 +122,10 @@ impl Control {
                 Ok(command) => self.command(command),
                 Err(error) => tracing::warn!(%error, "the agent said something unknown"),
             }
+        }
+        let mut state = self.lock();
+        if state.agents == number {
+            state.dismiss();
         }
     }
 
@@ -158,7 +166,10 @@ impl Control {
         state.counters = Some(counters);
         if last || state.counters_told.elapsed() >= COUNTERS {
             state.counters_told = Instant::now();
-            state.tell(&CarrierEvent::Counters(counters));
+            // An agent that does not read misses counters, not events; nobody waits for it.
+            if last || state.agent.as_ref().is_some_and(has_room) {
+                state.tell(&CarrierEvent::Counters(counters));
+            }
         }
     }
 
@@ -201,8 +212,82 @@ impl State {
         let Ok(mut line) = serde_json::to_vec(event) else { return };
         line.push(b'\n');
         if agent.write_all(&line).is_err() {
-            self.agent = None;
+            self.dismiss();
+        }
+    }
+
+    /// The agent is gone, or is to go: it may have half a line only.
+    fn dismiss(&mut self) {
+        if let Some(agent) = self.agent.take() {
+            let _ = agent.shutdown(Shutdown::Both);
             self.alone_since = Instant::now();
         }
+    }
+}
+
+/// Whether most of the socket's buffer is free.
+fn has_room(agent: &UnixStream) -> bool {
+    let mut wanted = [PollFd::new(agent, PollFlags::OUT)];
+    let at_once = Timespec::default();
+    poll(&mut wanted, Some(&at_once)).is_ok_and(|ready| ready > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn agent(path: &Path) -> BufReader<UnixStream> {
+        let stream = UnixStream::connect(path).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        BufReader::new(stream)
+    }
+
+    fn hear(agent: &mut BufReader<UnixStream>) -> Option<CarrierEvent> {
+        let mut line = String::new();
+        (agent.read_line(&mut line).unwrap() > 0).then(|| serde_json::from_str(&line).unwrap())
+    }
+
+    fn wait(control: &Control, until: impl Fn(&State) -> bool) {
+        let limit = Instant::now() + Duration::from_secs(10);
+        while !until(&control.lock()) {
+            assert!(Instant::now() < limit);
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_new_agent_hears_everything_and_the_old_one_nothing_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control");
+        let control = Control::listen(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        control.emit(CarrierEvent::Listening { port: 7 });
+        let mut first = agent(&path);
+        assert_eq!(hear(&mut first), Some(CarrierEvent::Listening { port: 7 }));
+        let mut second = agent(&path);
+        assert_eq!(hear(&mut second), Some(CarrierEvent::Listening { port: 7 }));
+        assert_eq!(hear(&mut first), None);
+        control.emit(CarrierEvent::Sealed);
+        assert_eq!(hear(&mut second), Some(CarrierEvent::Sealed));
+        wait(&control, |state| state.agent.is_some());
+        drop(second);
+        wait(&control, |state| state.agent.is_none());
+    }
+
+    #[test]
+    fn an_agent_that_does_not_read_keeps_nobody_waiting_and_misses_no_event() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("control");
+        let control = Control::listen(&path).unwrap();
+        let mut slow = agent(&path);
+        wait(&control, |state| state.agent.is_some());
+        let begun = Instant::now();
+        for done_bytes in 1..20_000 {
+            control.lock().counters_told = begun - COUNTERS;
+            control.counters(Counters { done_bytes, ..Counters::default() }, false);
+        }
+        control.emit(CarrierEvent::Sealed);
+        assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
+        while hear(&mut slow).unwrap() != CarrierEvent::Sealed {}
     }
 }

@@ -56,14 +56,14 @@ pub fn main_from_stdin() -> Result<(), CarrierError> {
 /// The control socket cannot be made, or what kept the attempt from completing.
 pub fn run(config: &CarrierConfig) -> Result<(), CarrierError> {
     let control = Control::listen(&config.control)?;
-    let result = match &config.side {
+    let result = net::check_secret(config).and_then(|()| match &config.side {
         CarrierSide::Source { connect, opaque, recheck } => {
             source::run(config, connect, *opaque, recheck, &control)
         }
         CarrierSide::Destination { listen, ports, blocks } => {
             destination::run(config, listen, *ports, blocks, &control)
         }
-    };
+    });
     match &result {
         Ok(()) => {}
         Err(CarrierError::Ended) => return Ok(()),
