@@ -205,8 +205,8 @@ fn apply(
                 [2, why @ ..] => (Mode::Opaque, Some(text(why))),
                 _ => return Err(CarrierError::invalid("an unknown mode")),
             };
+            session.mode(mode == Mode::Opaque).map_err(CarrierError::invalid)?;
             if mode == Mode::Opaque {
-                session.set_opaque();
                 writer.go_opaque();
                 shared.tail.store(true, Ordering::Release);
             }
@@ -215,7 +215,7 @@ fn apply(
         Kind::Ping => shared.outbox().push_bytes(Kind::Pong, payload),
         Kind::Note => shared.control.emit(CarrierEvent::Note { text: text(payload) }),
         Kind::End => {}
-        Kind::Fail => return Err(CarrierError::PeerFailed(text(payload))),
+        Kind::Fail => return Err(shared.ending.told(text(payload))),
         _ => return Err(CarrierError::invalid("a frame that only the destination may send")),
     }
     let out = writer.out();

@@ -61,11 +61,16 @@ impl Ending {
         if failure.is_some() {
             return;
         }
-        let reason = (!matches!(error, CarrierError::PeerFailed(_))).then(|| cut(&error));
+        let reason = (!matches!(error, CarrierError::PeerFailed { .. })).then(|| cut(&error));
         self.outbox.close(reason.as_deref());
         *failure = Some(error);
         drop(failure);
         self.failed.notify_all();
+    }
+
+    /// The other side gave up, and said why.
+    pub(crate) fn told(&self, why: String) -> CarrierError {
+        CarrierError::PeerFailed { peer: self.peer.clone(), why }
     }
 
     /// Nothing can be sent any more. If the other side said why, that counts.

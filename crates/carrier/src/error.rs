@@ -23,8 +23,13 @@ pub enum CarrierError {
         why: String,
     },
     /// The other carrier gave up.
-    #[error("{0}")]
-    PeerFailed(String),
+    #[error("{why} (told by {peer})")]
+    PeerFailed {
+        /// The other host.
+        peer: String,
+        /// What it says.
+        why: String,
+    },
     /// QEMU's side of the stream broke.
     #[error("{0}")]
     Qemu(String),

@@ -266,7 +266,7 @@ fn receive_frame(
             shared.control.emit(CarrierEvent::Finished);
         }
         Kind::Note => shared.control.emit(CarrierEvent::Note { text: text() }),
-        Kind::Fail => return Err(CarrierError::PeerFailed(text())),
+        Kind::Fail => return Err(shared.ending.told(text())),
         _ => return Err(CarrierError::invalid("a frame that only the source may send")),
     }
     Ok(())

@@ -106,6 +106,8 @@ impl Hello {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -141,6 +143,26 @@ mod tests {
         ];
         for (i, a) in all.iter().enumerate() {
             assert!(all[..i].iter().all(|b| a != b));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_hello_or_refused(
+            noise in proptest::collection::vec(any::<u8>(), HELLO),
+            kept in 0..HELLO,
+        ) {
+            let hello = Hello {
+                attempt: AttemptId(Uuid::from_u128(7)),
+                direction: Direction::Forward,
+                placing: false,
+                proof: [9; 32],
+            };
+            let mut bytes = hello.to_bytes();
+            bytes[kept..].copy_from_slice(&noise[kept..]);
+            if let Ok(read) = Hello::read(&bytes) {
+                prop_assert_eq!(read.to_bytes(), bytes);
+            }
         }
     }
 }

@@ -32,6 +32,9 @@ pub enum SessionError {
     /// Acknowledges what was never sent.
     #[error("frame {0} is acknowledged and was never sent")]
     Acknowledged(u64),
+    /// A second mode, or one that does not fit what came before.
+    #[error("the mode was announced twice, or too late")]
+    Mode,
 }
 
 /// The sending end of a stream.
@@ -98,6 +101,10 @@ pub struct Receiver {
     /// Last sequence number accepted.
     last: u64,
     sealed: bool,
+    /// The mode has been announced.
+    settled: bool,
+    /// Pages have come.
+    pages: bool,
     /// The stream is carried as it is; it has no pages and no seal.
     opaque: bool,
 }
@@ -124,9 +131,17 @@ impl Receiver {
         Self { stream, ..Self::default() }
     }
 
-    /// From now on bytes are only carried.
-    pub fn set_opaque(&mut self) {
-        self.opaque = true;
+    /// Applies the announcement of the mode; if opaque, bytes are only carried from now on.
+    ///
+    /// # Errors
+    /// It was announced before, or pages have come.
+    pub fn mode(&mut self, opaque: bool) -> Result<(), SessionError> {
+        if self.settled || self.sealed || self.pages {
+            return Err(SessionError::Mode);
+        }
+        self.settled = true;
+        self.opaque = opaque;
+        Ok(())
     }
 
     /// No page is accepted any more.
@@ -142,6 +157,10 @@ impl Receiver {
         if header.stream != self.stream {
             return Err(SessionError::Stream(header.stream));
         }
+        if header.kind == Kind::Fail {
+            // The last word; what was to come before it may have been dropped.
+            return Ok(());
+        }
         let expected = self.last + 1;
         if header.sequence != expected {
             return Err(SessionError::Order { expected, got: header.sequence });
@@ -156,6 +175,7 @@ impl Receiver {
             return Err(SessionError::Sealed(header.kind));
         }
         self.last = expected;
+        self.pages |= header.kind == Kind::Pages;
         Ok(())
     }
 
@@ -216,7 +236,114 @@ mod tests {
         assert_eq!(end.in_flight(), 0);
     }
 
+    #[test]
+    fn the_mode_is_settled_once_and_before_any_page() {
+        let mut end = Receiver::new(0);
+        end.mode(false).unwrap();
+        assert_eq!(end.mode(true), Err(SessionError::Mode), "twice");
+        let mut end = Receiver::new(0);
+        end.accept(&header(Kind::Verbatim, 1)).unwrap();
+        end.accept(&header(Kind::Pages, 2)).unwrap();
+        assert_eq!(end.mode(true), Err(SessionError::Mode), "after a page");
+        let mut end = Receiver::new(0);
+        end.accept(&header(Kind::Verbatim, 1)).unwrap();
+        end.mode(true).unwrap();
+        end.accept(&header(Kind::Tail, 2)).unwrap();
+        for kind in [Kind::Pages, Kind::Seal] {
+            assert_eq!(end.accept(&header(kind, 3)), Err(SessionError::Sealed(kind)));
+        }
+    }
+
+    #[test]
+    fn a_reason_is_heard_though_frames_before_it_were_dropped() {
+        let mut end = Receiver::new(0);
+        end.accept(&header(Kind::Pages, 1)).unwrap();
+        end.accept(&header(Kind::Fail, 7)).unwrap();
+        assert_eq!(end.applied(), Acknowledgement(1));
+        let other = Header { stream: 1, ..header(Kind::Fail, 2) };
+        assert_eq!(end.accept(&other), Err(SessionError::Stream(1)));
+    }
+
+    const FORWARD: [Kind; 8] = [
+        Kind::Verbatim,
+        Kind::Pages,
+        Kind::Seal,
+        Kind::Tail,
+        Kind::End,
+        Kind::Mode,
+        Kind::Note,
+        Kind::Ping,
+    ];
+
     proptest! {
+        /// Whatever is sent in whatever order: pages only before the seal, the tail only
+        /// after it, and the seal only over everything before it.
+        #[test]
+        fn the_seal_parts_pages_from_the_tail(
+            steps in proptest::collection::vec((0..FORWARD.len(), 0u64..3), 1..60)
+        ) {
+            let mut end = Receiver::new(0);
+            let (mut sequence, mut sealed, mut opaque) = (0, false, false);
+            for (kind, off) in steps {
+                let kind = FORWARD[kind];
+                if end.accept(&header(kind, sequence + 1)).is_err() {
+                    continue;
+                }
+                sequence += 1;
+                match kind {
+                    Kind::Pages => prop_assert!(!sealed && !opaque),
+                    Kind::Verbatim => prop_assert!(!sealed),
+                    Kind::Tail | Kind::End => prop_assert!(sealed || opaque),
+                    Kind::Seal => {
+                        let counted = (sequence - 1).saturating_sub(off);
+                        let fine = counted == sequence - 1;
+                        prop_assert_eq!(end.seal(counted).is_ok(), fine);
+                        if !fine {
+                            // The session ends here.
+                            return Ok(());
+                        }
+                        sealed = true;
+                    }
+                    Kind::Mode => opaque |= end.mode(off == 0).is_ok() && off == 0,
+                    _ => {}
+                }
+                prop_assert_eq!(end.sealed(), sealed);
+                prop_assert_eq!(end.applied(), Acknowledgement(sequence));
+            }
+        }
+
+        /// What is in flight is what was sent and lies beyond the newest acknowledgement.
+        #[test]
+        fn what_is_in_flight_is_known_to_the_byte(
+            steps in proptest::collection::vec((any::<bool>(), 0u64..1000), 1..100)
+        ) {
+            let mut end = Sender::new(0);
+            let (mut weights, mut newest, mut freed) = (Vec::new(), 0, 0);
+            for (send, n) in steps {
+                if send {
+                    let header = end.next(Kind::Pages, 0, n);
+                    weights.push(n);
+                    prop_assert_eq!(header.sequence, weights.len() as u64, "versions rise");
+                } else {
+                    let before = end.clone();
+                    match end.acknowledged(n) {
+                        Ok(bytes) => {
+                            prop_assert!(n <= weights.len() as u64);
+                            newest = newest.max(n);
+                            freed += bytes;
+                        }
+                        Err(_) => {
+                            prop_assert!(n > weights.len() as u64);
+                            prop_assert_eq!(&end, &before, "a refusal changes nothing");
+                        }
+                    }
+                }
+                let left: u64 = weights[newest as usize..].iter().sum();
+                prop_assert_eq!(end.in_flight(), left);
+                prop_assert_eq!(freed + left, weights.iter().sum::<u64>());
+            }
+        }
+
         /// Frames that are dropped, repeated or swapped are never applied.
         #[test]
         fn the_applied_are_a_prefix_of_the_sent(picks in proptest::collection::vec(0u64..40, 1..200)) {
