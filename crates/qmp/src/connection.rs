@@ -1,4 +1,4 @@
-//! The connection: one task reads, clones write.
+//! The connection: one task reads, one writes, clones ask.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{broadcast, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::event::happened;
 use crate::{Event, Events, QmpError};
@@ -33,7 +33,8 @@ pub struct Client {
 
 #[derive(Debug)]
 struct Shared {
-    writer: tokio::sync::Mutex<OwnedWriteHalf>,
+    /// Whole lines: whoever gives up waiting never leaves half of one behind.
+    lines: mpsc::Sender<String>,
     waiting: Arc<Mutex<Waiting>>,
     next: AtomicU64,
     events: Mutex<Option<broadcast::WeakSender<Event>>>,
@@ -66,14 +67,16 @@ impl Client {
             return Err(QmpError::Garbled("no greeting".into()));
         }
         let (events, receiver) = broadcast::channel(EVENTS);
+        let (lines, outbox) = mpsc::channel(IN_FLIGHT);
         let waiting = Arc::new(Mutex::new(Waiting::default()));
         let shared = Arc::new(Shared {
-            writer: tokio::sync::Mutex::new(writer),
+            lines,
             waiting: waiting.clone(),
             next: AtomicU64::new(1),
             events: Mutex::new(Some(events.downgrade())),
         });
         tokio::spawn(read(reader, waiting, events));
+        tokio::spawn(write(writer, outbox));
         let client = Self { shared };
         client.execute("qmp_capabilities", Value::Null).await?;
         Ok((client, Events(receiver)))
@@ -104,26 +107,12 @@ impl Client {
         arguments: Value,
         limit: Duration,
     ) -> Result<Value, QmpError> {
-        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, answer) = oneshot::channel();
-        {
-            let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-            if waiting.closed {
-                return Err(QmpError::Disconnected);
-            }
-            if waiting.answers.len() >= IN_FLIGHT {
-                return Err(QmpError::Garbled("too many commands wait for QEMU".into()));
-            }
-            waiting.answers.insert(id, sender);
-        }
+        let (ticket, answer) = self.enter(command)?;
         let exchange = async {
-            self.send(id, command, arguments).await?;
+            self.send(ticket.id, command, arguments).await?;
             answer.await.map_err(|_| QmpError::Disconnected)
         };
-        let result = tokio::time::timeout(limit, exchange).await;
-        let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.answers.remove(&id);
-        match result {
+        match tokio::time::timeout(limit, exchange).await {
             Err(_) => Err(QmpError::Late { command: command.to_owned(), limit }),
             Ok(Err(error)) => Err(error),
             Ok(Ok(Ok(value))) => Ok(value),
@@ -133,14 +122,51 @@ impl Client {
         }
     }
 
+    /// A place among those who wait for an answer.
+    fn enter(&self, command: &str) -> Result<(Ticket, oneshot::Receiver<Answer>), QmpError> {
+        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, answer) = oneshot::channel();
+        let mut waiting = self.shared.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.closed {
+            return Err(QmpError::Disconnected);
+        }
+        if waiting.answers.len() >= IN_FLIGHT {
+            return Err(QmpError::Busy { command: command.to_owned(), waiting: IN_FLIGHT });
+        }
+        waiting.answers.insert(id, sender);
+        Ok((Ticket { id, waiting: self.shared.waiting.clone() }, answer))
+    }
+
     async fn send(&self, id: u64, command: &str, arguments: Value) -> Result<(), QmpError> {
         let mut message = json!({ "execute": command, "id": id });
         if !arguments.is_null() {
             message["arguments"] = arguments;
         }
-        let line = format!("{message}\n");
-        let mut writer = self.shared.writer.lock().await;
-        writer.write_all(line.as_bytes()).await.map_err(|_| QmpError::Disconnected)
+        let sent = self.shared.lines.send(format!("{message}\n")).await;
+        sent.map_err(|_| QmpError::Disconnected)
+    }
+}
+
+/// One command that waits; given back however the waiting ends, also when its
+/// future is dropped.
+struct Ticket {
+    id: u64,
+    waiting: Arc<Mutex<Waiting>>,
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.answers.remove(&self.id);
+    }
+}
+
+/// Writes until the last client is gone or QEMU does not listen any more.
+async fn write(mut writer: OwnedWriteHalf, mut outbox: mpsc::Receiver<String>) {
+    while let Some(line) = outbox.recv().await {
+        if writer.write_all(line.as_bytes()).await.is_err() {
+            break;
+        }
     }
 }
 

@@ -34,9 +34,25 @@ pub enum QmpError {
         /// The limit.
         limit: Duration,
     },
-    /// QEMU said something that is no QMP, or not what the command promises.
+    /// Too many commands wait for QEMU already; this one was not sent.
+    #[error("{command}: {waiting} commands wait for QEMU already")]
+    Busy {
+        /// The command.
+        command: String,
+        /// How many wait.
+        waiting: usize,
+    },
+    /// What stands at the other end does not speak QMP; the connection is given up.
     #[error("QEMU's monitor: {0}")]
     Garbled(String),
+    /// An answer is not what the command promises; the connection is good.
+    #[error("{command}: QEMU's answer is not understood: {problem}")]
+    Unexpected {
+        /// The command.
+        command: String,
+        /// What is odd about the answer.
+        problem: String,
+    },
     /// The state asked for has not been reached yet.
     #[error("{0}")]
     NotYet(&'static str),

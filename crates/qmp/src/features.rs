@@ -17,10 +17,14 @@ pub struct Features {
     pub late_block_activate: bool,
     /// Capability `return-path`.
     pub return_path: bool,
+    /// Capability `events`: migrations tell of their states by themselves.
+    pub events: bool,
     /// Capability `pause-before-switchover`.
     pub pause_before_switchover: bool,
     /// Argument `exit-on-error` of `migrate-incoming`.
     pub exit_on_error: bool,
+    /// Parameter `avail-switchover-bandwidth`: QEMU can be told what the link carries.
+    pub avail_switchover_bandwidth: bool,
 }
 
 #[derive(Deserialize)]
@@ -43,8 +47,14 @@ impl Features {
             switchover_ack: has("switchover-ack"),
             late_block_activate: has("late-block-activate"),
             return_path: has("return-path"),
+            events: has("events"),
             pause_before_switchover: has("pause-before-switchover"),
             exit_on_error: has_argument(&schema, "migrate-incoming", "exit-on-error"),
+            avail_switchover_bandwidth: has_argument(
+                &schema,
+                "migrate-set-parameters",
+                "avail-switchover-bandwidth",
+            ),
         })
     }
 }

@@ -160,5 +160,6 @@ pub(crate) fn parse<T: for<'de> Deserialize<'de>>(
     command: &str,
     value: Value,
 ) -> Result<T, QmpError> {
-    serde_json::from_value(value).map_err(|e| QmpError::Garbled(format!("{command}: {e}")))
+    serde_json::from_value(value)
+        .map_err(|e| QmpError::Unexpected { command: command.to_owned(), problem: e.to_string() })
 }
