@@ -140,8 +140,14 @@ impl Policy {
     }
 
     /// A batch was packed as told: bytes before and after, and how long it took.
+    ///
+    /// One that did not shrink says nothing: it was given up after its sample, which
+    /// costs next to nothing, and the next batch may be of another kind.
     pub fn packed(&mut self, choice: Choice, before: usize, after: usize, seconds: f64) {
         let (before, after) = (before as f64, after as f64);
+        if after >= before {
+            return;
+        }
         let m = &mut self.measured;
         let (rate, ratio) = match choice {
             Choice::Raw => return,

@@ -313,9 +313,7 @@ impl<'a> Reader<'a> {
         let before = self.batch.bytes().len();
         let begun = Instant::now();
         let packed = self.packer.pack(&self.batch, choice);
-        let took = begun.elapsed();
-        self.link.packed += took;
-        let seconds = took.as_secs_f64();
+        let seconds = begun.elapsed().as_secs_f64();
         let mut buffer = self.shared.outbox().buffer();
         packed.head.write(&mut buffer);
         buffer.extend_from_slice(packed.body);
@@ -339,8 +337,8 @@ impl<'a> Reader<'a> {
         let weight = wire_bytes.max(before as u64);
         self.shared.outbox().push(Kind::Pages, buffer, weight);
         self.batch.clear();
-        if let Some((rate, busy)) = self.link.sent(wire_bytes) {
-            self.policy.link(rate, busy);
+        if let Some(rate) = self.link.sent(wire_bytes, self.policy.measured().link) {
+            self.policy.link(rate, true);
         }
     }
 
@@ -365,26 +363,23 @@ struct Link {
     bytes: u64,
     /// The window was full for so long: the link, not the reader, was the limit.
     waited: Duration,
-    /// Packing took so long: the reader was the limit.
-    packed: Duration,
 }
 
 impl Link {
     fn new() -> Self {
-        Self { since: Instant::now(), bytes: 0, waited: Duration::ZERO, packed: Duration::ZERO }
+        Self { since: Instant::now(), bytes: 0, waited: Duration::ZERO }
     }
 
-    fn sent(&mut self, bytes: u64) -> Option<(f64, bool)> {
+    fn sent(&mut self, bytes: u64, known: f64) -> Option<f64> {
         self.bytes += bytes;
         let seconds = self.since.elapsed().as_secs_f64();
         if seconds < 0.1 {
             return None;
         }
         let linked = self.waited.as_secs_f64() > seconds / 4.0;
-        let packed = self.packed.as_secs_f64() > seconds / 2.0;
         let rate = self.bytes as f64 / seconds;
         *self = Self::new();
-        // Where neither was the limit, QEMU was, and nothing is learnt.
-        (linked || packed).then_some((rate, linked))
+        // Where the link was not the limit it may carry more, but nobody knows how much.
+        (linked || rate > known).then_some(rate)
     }
 }
