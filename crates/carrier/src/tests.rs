@@ -1,0 +1,152 @@
+//! The other carrier breaks the rules, or this one's memory file system is full.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::thread;
+
+use pages::{Head, Run};
+use types::{CarrierConfig, CarrierEvent, CarrierSide};
+use wire::{HEADER, Header, Kind};
+
+use crate::control::Control;
+use crate::destination;
+use crate::net::{self, Session};
+use crate::placement::Placement;
+use support::{Agent, Place, beginning, end, file_of, part, ram_start, start};
+
+const MEMORY: u64 = 1 << 20;
+
+fn frame(kind: Kind, sequence: u64, payload: &[u8]) -> Vec<u8> {
+    let header = Header { kind, stream: 0, length: payload.len() as u32, sequence };
+    [&header.to_bytes()[..], payload].concat()
+}
+
+/// One page of sevens.
+fn page(block: u16, number: u64) -> Vec<u8> {
+    let data = vec![Run { first: number, pages: 1 }];
+    let head = Head { block, kind: pages::Kind::Raw, zero: Vec::new(), data, body: 4096 };
+    let mut out = Vec::new();
+    head.write(&mut out);
+    out.extend([7; 4096]);
+    out
+}
+
+/// A destination meets a source that knows the secret and sends `frames`.
+fn refused(frames: &[Vec<u8>]) -> String {
+    let place = Place::new();
+    let _qemu = UnixListener::bind(place.path("host-b.qemu")).unwrap();
+    let mut to = start(place.destination(file_of(&place, MEMORY, MEMORY)));
+    let port = to.agent.port();
+    let config = place.source(port, false);
+    let Session { mut forward, backward, .. } =
+        net::connect(&config, &format!("127.0.0.1:{port}")).unwrap();
+    for frame in frames {
+        forward.write_all(frame).unwrap();
+        forward.flush().unwrap();
+    }
+    let why = to.agent.failure();
+    let memory = std::fs::read(place.path("memory")).unwrap();
+    assert!(memory.iter().all(|b| *b == 0), "nothing was written: {why}");
+    drop((forward, backward));
+    end(to);
+    why
+}
+
+#[test]
+fn a_source_that_breaks_the_rules_is_refused() {
+    let stream = [beginning(), ram_start(MEMORY)].concat();
+    let stream = || frame(Kind::Verbatim, 1, &stream);
+    let seal = |sequence, counted: u64| frame(Kind::Seal, sequence, &counted.to_be_bytes());
+    let mut unknown = frame(Kind::Ping, 2, &[]);
+    unknown[0] = 99;
+    let mut elsewhere = frame(Kind::Pages, 2, &page(0, 0));
+    elsewhere[1] = 1;
+    let huge = frame(Kind::Pages, 2, &[]);
+    let mut huge: [u8; HEADER] = huge.try_into().unwrap();
+    huge[4..8].copy_from_slice(&u32::MAX.to_be_bytes());
+    let cases: Vec<(&str, Vec<Vec<u8>>, &str)> = vec![
+        ("oversized", vec![stream(), huge.to_vec()], "more than its kind allows"),
+        ("long note", vec![frame(Kind::Note, 1, &[b'n'; 4097])], "more than its kind allows"),
+        ("unknown", vec![stream(), unknown], "unknown kind"),
+        ("stream", vec![stream(), elsewhere], "unknown stream"),
+        ("early", vec![frame(Kind::Pages, 1, &page(0, 0))], "block that does not exist"),
+        ("block", vec![stream(), frame(Kind::Pages, 2, &page(9, 0))], "block that does not exist"),
+        ("beyond", vec![stream(), frame(Kind::Pages, 2, &page(0, 256))], "beyond the end"),
+        ("far", vec![stream(), frame(Kind::Pages, 2, &page(0, (1 << 48) - 1))], "beyond the end"),
+        ("garbage", vec![stream(), frame(Kind::Pages, 2, b"no head at all")], "too early"),
+        ("short", vec![stream(), frame(Kind::Pages, 2, &page(0, 0)[..2000])], ""),
+        ("repeated", vec![stream(), stream()], "where 2 was due"),
+        ("gap", vec![stream(), frame(Kind::Pages, 3, &page(0, 0))], "where 2 was due"),
+        ("smuggled", vec![stream(), frame(Kind::Verbatim, 2, &part(0, 7))], "pc.ram"),
+        ("miscounted", vec![stream(), seal(2, 7)], "counts 7"),
+        ("late", vec![stream(), seal(2, 1), frame(Kind::Pages, 3, &page(0, 0))], "wrong side"),
+        ("tail", vec![stream(), frame(Kind::Tail, 2, b"device")], "wrong side"),
+        ("backward", vec![stream(), frame(Kind::Return, 2, b"")], "only the destination"),
+        ("mode", vec![frame(Kind::Mode, 1, &[7])], "unknown mode"),
+    ];
+    thread::scope(|scope| {
+        for (name, frames, expected) in cases {
+            scope.spawn(move || {
+                let why = refused(&frames);
+                assert!(why.contains(expected), "{name}: {why}");
+            });
+        }
+    });
+}
+
+/// The agent's end of a carrier that is made by hand.
+fn by_hand(config: &CarrierConfig) -> (Control, Agent) {
+    let control = Control::listen(&config.control).unwrap();
+    (control, Agent::connect(&config.control))
+}
+
+#[test]
+fn a_destination_that_acknowledges_what_was_never_sent_is_refused() {
+    let place = Place::new();
+    let config = place.destination(Vec::new());
+    let (control, _agent) = by_hand(&config);
+    let (listener, port) = net::listen("127.0.0.1", (0, 0)).unwrap();
+    let mut from = start(place.source(port, false));
+    let mut session = net::accept(&config, &listener, false, &control).unwrap();
+    from.agent.wait(|e| matches!(e, CarrierEvent::Connected { .. }).then_some(()));
+    let _qemu = UnixStream::connect(place.path("host-a.qemu")).unwrap();
+    let header = Header { kind: Kind::Acknowledge, stream: 1, length: 8, sequence: 1 };
+    session.backward.write_all(&header.to_bytes()).unwrap();
+    session.backward.write_all(&1_000_000u64.to_be_bytes()).unwrap();
+    session.backward.flush().unwrap();
+    let why = from.agent.failure();
+    assert!(why.contains("never sent"), "{why}");
+    end(from);
+}
+
+#[test]
+fn a_full_memory_file_system_ends_the_attempt_on_both_sides() {
+    let place = Place::new();
+    let listener = UnixListener::bind(place.path("host-b.qemu")).unwrap();
+    let config = place.destination(Vec::new());
+    let (control, mut to) = by_hand(&config);
+    // Every write to it finds no space left.
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let placement = Placement::on("pc.ram", full, MEMORY);
+    let CarrierSide::Destination { listen, ports, .. } = config.side.clone() else { panic!() };
+    let serving = thread::spawn(move || {
+        let result = destination::serve_on(&config, &listen, ports, placement, &control);
+        control.failed(result.as_ref().unwrap_err());
+        result
+    });
+    let mut from = start(place.source(to.port(), false));
+    from.agent.wait(|e| matches!(e, CarrierEvent::Connected { .. }).then_some(()));
+    let mut source = UnixStream::connect(place.path("host-a.qemu")).unwrap();
+    let _qemu = listener.accept().unwrap();
+    source.write_all(&[beginning(), ram_start(MEMORY), part(0, 7)].concat()).unwrap();
+    for agent in [&mut to, &mut from.agent] {
+        let why = agent.failure();
+        assert!(why.contains("file system is full") && why.contains("memory_size"), "{why}");
+    }
+    assert!(serving.join().unwrap().is_err());
+    end(from);
+}
