@@ -58,17 +58,7 @@ pub(crate) fn run(
     blocks: &[BlockPlacement],
     control: &Control,
 ) -> Result<(), CarrierError> {
-    serve_on(config, address, ports, Placement::open(blocks)?, control)
-}
-
-/// Runs the destination's side with memory files that are open.
-pub(crate) fn serve_on(
-    config: &CarrierConfig,
-    address: &str,
-    ports: (u16, u16),
-    placement: Placement,
-    control: &Control,
-) -> Result<(), CarrierError> {
+    let placement = Placement::open(blocks)?;
     let (listener, port) = net::listen(address, ports)?;
     control.emit(CarrierEvent::Listening { port });
     let Session { forward, mut backward, .. } =
@@ -152,10 +142,6 @@ fn return_path(shared: &Shared, mut qemu: &UnixStream) -> Result<(), CarrierErro
     {
         watch.filter(&bytes[..n]);
         shared.outbox().push_bytes(Kind::Return, &bytes[..n]);
-    }
-    if shared.ending.stopping() {
-        // It was not QEMU that closed.
-        return Ok(());
     }
     let why = match shared.tail.load(Ordering::Acquire) {
         true => watch.unfinished(),

@@ -22,12 +22,6 @@ mod outbox;
 mod placement;
 mod return_path;
 mod source;
-#[cfg(test)]
-mod tests;
-
-// The tests' support is shared with those that see the crate from outside.
-#[cfg(test)]
-extern crate self as godwit_carrier;
 
 use std::io::{self, BufRead, Read};
 
