@@ -4,15 +4,15 @@ mod common;
 
 use std::time::Duration;
 
+use api::body::{HistoryEvent, HistoryQuery, StartRequest};
+use api::certs::{self, CertError, Party};
+use api::tls::{self, TlsError};
+use api::{Client, ClientError, Json, MAX_RESPONSE, Peer, Rejection, path};
 use axum::Router;
 use axum::extract::{Path, Query};
 use axum::http::Method;
 use axum::routing::{get, post};
 use common::{Server, client, fleet, identity};
-use godwit_api::body::{HistoryEvent, HistoryQuery, StartRequest};
-use godwit_api::certs::{self, CertError, Party};
-use godwit_api::tls::{self, TlsError};
-use godwit_api::{Client, ClientError, Json, MAX_RESPONSE, Peer, Rejection, path};
 use types::{Code, Problem, VmName};
 
 const WAIT: Duration = Duration::from_secs(10);
@@ -91,7 +91,7 @@ async fn certificates_of_others_are_refused_on_both_sides() {
     // A client that trusts our CA, with a certificate of the other CA.
     let mut mixed = identity(theirs.path(), "admin");
     mixed.ca = ours.path().join("ca.pem");
-    let stranger = Client::new(godwit_api::ClientConfig {
+    let stranger = Client::new(api::ClientConfig {
         controller: format!("https://{}", server.address),
         ca: mixed.ca,
         cert: mixed.cert,
@@ -125,7 +125,7 @@ async fn a_client_without_a_certificate_is_refused() {
     .with_no_client_auth();
     let tcp = tokio::net::TcpStream::connect(server.address).await.unwrap();
     let mut tls = tokio_rustls::TlsConnector::from(std::sync::Arc::new(config))
-        .connect(godwit_api::CONTROLLER_NAME.try_into().unwrap(), tcp)
+        .connect(api::CONTROLLER_NAME.try_into().unwrap(), tcp)
         .await
         .unwrap();
     // In TLS 1.3 the refusal arrives after the client's side of the handshake.
@@ -189,7 +189,7 @@ async fn sizes_are_bounded_both_ways() {
     let dir = fleet();
     let server = Server::start(dir.path(), "controller", 0, app()).await;
     let admin = client(dir.path(), "admin", server.address);
-    let large = "x".repeat(godwit_api::MAX_REQUEST);
+    let large = "x".repeat(api::MAX_REQUEST);
     let path = path::fill(path::VM_START, &"web01");
     let refused: Result<(), _> = admin.request(Method::POST, &path, Some(&large), WAIT).await;
     assert!(problem(refused).detail.contains("larger than 4 MiB"));
@@ -245,7 +245,7 @@ fn urls_are_https_to_an_address() {
     let dir = fleet();
     let files = identity(dir.path(), "admin");
     let with = |controller: &str| {
-        Client::new(godwit_api::ClientConfig {
+        Client::new(api::ClientConfig {
             controller: controller.to_owned(),
             ca: files.ca.clone(),
             cert: files.cert.clone(),

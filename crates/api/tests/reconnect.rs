@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use api::tls::server_config;
+use api::{ClientError, Json};
 use axum::Router;
 use axum::http::Method;
 use axum::routing::get;
 use common::{Server, client, fleet, identity};
-use godwit_api::tls::server_config;
-use godwit_api::{ClientError, Json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;

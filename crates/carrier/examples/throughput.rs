@@ -1,5 +1,5 @@
 //! How fast two carriers move memory over loopback, without QEMU:
-//! `cargo run --release -p godwit-carrier --example throughput [MiB]`.
+//! `cargo run --release -p carrier --example throughput [MiB]`.
 
 #![allow(clippy::unwrap_used)]
 

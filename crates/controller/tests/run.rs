@@ -10,7 +10,7 @@ use std::time::Duration;
 use api::body::{HistoryQuery, MigrateRequest, OwnershipRequest, StartRequest, SyncRequest};
 use api::certs::{self, Party};
 use api::{Client, ClientConfig, ClientError};
-use godwit_controller::{ControllerConfig, ControllerError, run};
+use controller::{ControllerConfig, ControllerError, run};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio::task::JoinHandle;

@@ -4,7 +4,6 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
-use godwit_handoff as handoff;
 use handoff::Verdict;
 use handoff::destination::{self, Destination};
 use handoff::source::{self, Source};

@@ -10,10 +10,10 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use godwit_lab::images::{self, LinuxOptions, TinyOptions};
-use godwit_lab::witness::{BeatWitness, Control, StreamWitness, first_answer};
 use guest::chain::{self, Ring};
 use guest::tiny;
+use lab::images::{self, LinuxOptions, TinyOptions};
+use lab::witness::{BeatWitness, Control, StreamWitness, first_answer};
 
 const LIMIT: Duration = Duration::from_secs(60);
 

@@ -7,7 +7,6 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use godwit_lab as lab;
 use lab::{LabError, LinkState, UpOptions};
 use support::{Lab, STANDIN, eventually};
 use types::Rate;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use godwit_pages::{
+use pages::{
     Batch, Choice, Head, Kind, MAX_BODY, MAX_HEAD, MAX_PAGES, MAX_RUNS, MAX_ZERO_PAGES, Measured,
     PAGE_SIZE, Packer, PageError, Pushed, Run, Unpacker, choose, is_zero,
 };

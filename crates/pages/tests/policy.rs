@@ -1,6 +1,6 @@
 //! The policy against imagined links and contents.
 
-use godwit_pages::{Choice, Policy};
+use pages::{Choice, Policy};
 
 const BATCH: usize = 512 << 10;
 

@@ -5,7 +5,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use godwit_qmp::{Client, Event, Features, QmpError};
+use qmp::{Client, Event, Features, QmpError};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixListener;

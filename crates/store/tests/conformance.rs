@@ -7,11 +7,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Waker};
 
-use godwit_store::{
+use proptest::prelude::*;
+use store::{
     Commit, EmbeddedStore, MAX_KEY, MAX_RECENT, MAX_TRANSACTION, MAX_VALUE, MemoryStore, Range,
     Store, StoreError, Transaction, Watched,
 };
-use proptest::prelude::*;
 use tokio::task::JoinSet;
 
 fn put(key: &str, value: &str) -> Transaction {
@@ -233,7 +233,7 @@ proptest! {
                 let revision = expected.map(u64::from).filter(|r| *r > 0);
                 if expected.is_some() {
                     let key = vec![key];
-                    transaction.conditions.push(godwit_store::Condition { key, revision });
+                    transaction.conditions.push(store::Condition { key, revision });
                 }
                 if delete {
                     transaction.delete(vec![key]);

@@ -5,7 +5,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use godwit_store::{Commit, EmbeddedStore, Store, StoreError, Transaction, Watched};
+use store::{Commit, EmbeddedStore, Store, StoreError, Transaction, Watched};
 
 async fn fill(store: &EmbeddedStore, count: u64) {
     for i in 0..count {

@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use godwit_vmm::{Hypervisor, Incoming, InstanceRecord};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use support::{Host, spec};
 use types::{CarrierConfig, CarrierSide, VmSpec};
+use vmm::{Hypervisor, Incoming, InstanceRecord};
 
 /// Runs a test on a thread with a network namespace that nobody else is in.
 fn isolated<F: Future<Output = ()>>(test: impl FnOnce() -> F + Send + 'static) {

@@ -8,9 +8,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use godwit_vmm::{Accel, HostConfig, Hypervisor, Incoming, VmmError};
 use support::{Host, spec};
 use types::{Bytes, VmSpec};
+use vmm::{Accel, HostConfig, Hypervisor, Incoming, VmmError};
 
 async fn soon(what: impl Future<Output = ()>) {
     tokio::time::timeout(Duration::from_secs(20), what).await.unwrap();

@@ -103,6 +103,12 @@ fn manifest(name: &str, file: &Path, text: &str) -> Vec<Finding> {
         tell(format!("crate `{name}` stands on no shelf: give it one in xtask's table"));
         return findings;
     };
+    let package = table.get("package").and_then(|p| p.get("name")).and_then(toml::Value::as_str);
+    // The guest's program bears its package's name, and is seen by others than cargo.
+    if let Some(package) = package.filter(|p| *p != name && (*p, name) != ("godwit-guest", "guest"))
+    {
+        tell(format!("the package is called `{package}`: call it `{name}`, as its folder"));
+    }
     for (key, test) in
         [("dependencies", false), ("build-dependencies", false), ("dev-dependencies", true)]
     {
@@ -208,6 +214,9 @@ mod tests {
         assert!(strange[0].problem.contains("no shelf"));
         let lax = manifest("pages", Path::new("Cargo.toml"), "[dependencies]\n");
         assert!(lax[0].problem.contains("lints"));
+        let named = "[package]\nname = \"godwit-pages\"\n[lints]\nworkspace = true\n";
+        let named = manifest("pages", Path::new("Cargo.toml"), named);
+        assert!(named[0].problem.contains("call it `pages`"));
         assert!(manifest("pages", Path::new("Cargo.toml"), "[x")[0].problem.contains("TOML"));
     }
 }

@@ -4,10 +4,10 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use api::certs::{self, Party};
+use api::tls::{self, Identity};
+use api::{Client, ClientConfig};
 use axum::Router;
-use godwit_api::certs::{self, Party};
-use godwit_api::tls::{self, Identity};
-use godwit_api::{Client, ClientConfig};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -56,7 +56,7 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let config = tls::server_config(&identity(dir, stem)).unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
-        let task = tokio::spawn(godwit_api::serve(listener, config, app, async {
+        let task = tokio::spawn(api::serve(listener, config, app, async {
             // A dropped sender ends the server just as well.
             let _ = stopped.await;
         }));

@@ -8,7 +8,6 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use api::certs::{Party, create_ca, issue};
-use godwit_carrier as carrier;
 use types::{
     AttemptId, BlockPlacement, CarrierCommand, CarrierConfig, CarrierEvent, CarrierSide, HostId,
 };

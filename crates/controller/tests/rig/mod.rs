@@ -84,7 +84,7 @@ impl Rig {
 
     async fn over(directory: TempDir) -> Self {
         let store = EmbeddedStore::open(directory.path().join("store")).await.unwrap();
-        let app = godwit_controller::app(Arc::new(store)).await.unwrap();
+        let app = controller::app(Arc::new(store)).await.unwrap();
         Self { app, admin: admin(), directory, told: Mutex::default() }
     }
 

@@ -9,7 +9,7 @@ use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use godwit_lab::{self as lab, UpOptions};
+use lab::UpOptions;
 use types::Bytes;
 
 pub(crate) const STANDIN: &str = env!("CARGO_BIN_EXE_godwit-lab-standin");

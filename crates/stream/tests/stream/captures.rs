@@ -1,7 +1,7 @@
 //! Streams captured from QEMU 7.2 and 10.0, taken apart and put together.
 
 use crate::common::{CAPTURES, Owned, decode, decode_in};
-use godwit_stream::{Content, DecodeError, Encoder, Limits, Mark, Page, RamBlock};
+use stream::{Content, DecodeError, Encoder, Limits, Mark, Page, RamBlock};
 
 fn pages(items: &[Owned], block: u16) -> (usize, usize) {
     let of = |zero| {

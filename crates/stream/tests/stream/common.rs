@@ -1,6 +1,6 @@
 //! Streams captured from QEMU, and helpers to walk them.
 
-use godwit_stream::{Content, DecodeError, Decoder, Item, Limits, Mark, Page, Step};
+use stream::{Content, DecodeError, Decoder, Item, Limits, Mark, Page, Step};
 
 /// Streams that are understood: QEMU's version, then the machine type.
 pub(crate) const CAPTURES: [(&str, &str, &[u8]); 4] = [
@@ -59,7 +59,7 @@ pub(crate) fn decode_in(
             match decoder.next(&bytes[from..to])? {
                 Step::More(needed) => {
                     assert!(needed > to - from, "asks for what it has");
-                    assert!(needed <= godwit_stream::MAX_ITEM);
+                    assert!(needed <= stream::MAX_ITEM);
                     break;
                 }
                 Step::Item(n, item) => {

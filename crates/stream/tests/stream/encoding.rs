@@ -1,6 +1,6 @@
 //! What the encoder and the return path write, to the byte.
 
-use godwit_stream::{
+use stream::{
     Content, EncodeError, Encoder, Page, RamBlock, ReturnError, ReturnMessage, ReturnPath,
     ReturnStep,
 };

@@ -1,11 +1,11 @@
 //! Whatever comes in: no panic, no unbounded demand, no item that lies.
 
 use crate::common::{CAPTURES, Owned, decode_in};
-use godwit_stream::{
+use proptest::prelude::*;
+use stream::{
     Content, Decoder, Encoder, Item, Limits, MAX_ITEM, Page, RamBlock, ReturnMessage, ReturnPath,
     ReturnStep, Step,
 };
-use proptest::prelude::*;
 
 /// Walks any bytes; checks what holds for every stream.
 fn walk(bytes: &[u8]) {

@@ -1,7 +1,7 @@
 //! Streams that must be refused, built by hand.
 
 use crate::common::{Owned, decode, decode_in};
-use godwit_stream::{DecodeError, Decoder, Limits};
+use stream::{DecodeError, Decoder, Limits};
 
 /// Builds a stream piece by piece.
 #[derive(Clone, Default)]

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use godwit_vmm::{HostConfig, Hypervisor};
 use rustix::mount::{UnmountFlags, unmount};
 use rustix::process::{Pid, Signal, kill_process};
 use types::{Bytes, VmSpec};
+use vmm::{HostConfig, Hypervisor};
 
 pub struct Host {
     pub dir: tempfile::TempDir,
