@@ -1,10 +1,14 @@
+//! `cargo xtask bench planner`: the planner on published instances; a program of its
+//! own, so that a release build of it needs nothing else.
 //! `cargo xtask bench migrate`: Godwit and QEMU's own pre-copy side by side, with
 //! the same guest on the same link, in turn.
 
 mod qemu;
 
+use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -17,11 +21,21 @@ use crate::guests::{self, Linux};
 use crate::{proc, setup};
 use qemu::{Plain, Recipe};
 
+/// All sections of the planner's bench take about two hours.
+const PLANNER_LIMIT: Duration = Duration::from_secs(8 * 60 * 60);
+
 /// What to measure.
 #[derive(Debug, clap::Subcommand)]
 pub(crate) enum Bench {
     /// Total time and blackout of a migration, beside QEMU's own.
     Migrate(Args),
+    /// The planner on published instances, beside the best results known.
+    #[command(disable_help_flag = true)]
+    Planner {
+        /// What the bench's own `--help` lists.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
 }
 
 /// How to measure.
@@ -104,7 +118,21 @@ struct Comparison {
 /// # Errors
 /// A migration fails.
 pub(crate) fn run(root: &Path, bench: &Bench) -> Result<()> {
-    let Bench::Migrate(args) = bench;
+    match bench {
+        Bench::Migrate(args) => migrate(root, args),
+        Bench::Planner { args } => planner(root, args),
+    }
+}
+
+fn planner(root: &Path, args: &[OsString]) -> Result<()> {
+    let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut bench = Command::new(program);
+    bench.args(["run", "--quiet", "--release", "--package", "godwit-bench-planner"]);
+    bench.arg("--manifest-path").arg(root.join("Cargo.toml")).arg("--").args(args);
+    proc::run(&mut bench, PLANNER_LIMIT)
+}
+
+fn migrate(root: &Path, args: &Args) -> Result<()> {
     ensure!(args.runs > 0, "--runs must be at least 1");
     setup::run(args.yes, args.parts.qemu.is_some())?;
     let godwit = fleet::build(root, !args.debug)?;

@@ -40,6 +40,7 @@ const SHELVES: &[(&str, Shelf)] = &[
     ("lab", Shelf::Proof),
     ("sim", Shelf::Proof),
     ("guest", Shelf::Proof),
+    ("bench-planner", Shelf::Proof),
     ("xtask", Shelf::Proof),
 ];
 
