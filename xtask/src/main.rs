@@ -2,6 +2,7 @@
 
 mod bench;
 mod check;
+mod cpu_models;
 mod demo;
 mod e2e;
 mod fleet;
@@ -38,6 +39,8 @@ enum Task {
     },
     /// Move real VMs between the hosts of a lab, and check what must hold.
     E2e(e2e::Args),
+    /// Write the planner's table of CPU models from what a QEMU says of its own.
+    CpuModels(cpu_models::Args),
     /// Measure.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -66,6 +69,7 @@ fn run(task: Task) -> Result<()> {
         Task::Tidy => tidy::run(&repository()),
         Task::Test { quick } => check::run(&repository(), quick),
         Task::Bench(bench) => bench::run(&repository(), &bench),
+        Task::CpuModels(args) => cpu_models::run(&repository(), &args),
         Task::E2e(args) => e2e::run(&repository(), &args),
         Task::Setup { yes } => setup::run(yes, false),
     }

@@ -5,6 +5,7 @@
 //! One module a section: it reads the foreign format, asks the planner, checks,
 //! and returns what stands under its name in the JSON.
 
+mod cpu;
 mod data;
 mod machine_reassignment;
 
@@ -42,6 +43,8 @@ struct Args {
 struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     machine_reassignment: Option<machine_reassignment::Section>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu: Option<cpu::Section>,
 }
 
 fn main() -> Result<()> {
@@ -51,7 +54,8 @@ fn main() -> Result<()> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    let report = Report { machine_reassignment: machine_reassignment::run(&args)? };
+    let report =
+        Report { machine_reassignment: machine_reassignment::run(&args)?, cpu: cpu::run(&args)? };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     }

@@ -2,6 +2,7 @@
 //!
 //! Pure: the same hosts and the same demand always give the same answer.
 
+pub mod cpu;
 mod demand;
 mod host;
 mod machine;
