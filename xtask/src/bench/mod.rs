@@ -127,7 +127,7 @@ pub(crate) fn run(root: &Path, bench: &Bench) -> Result<()> {
 fn planner(root: &Path, args: &[OsString]) -> Result<()> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut bench = Command::new(program);
-    bench.args(["run", "--quiet", "--release", "--package", "godwit-bench-planner"]);
+    bench.args(["run", "--quiet", "--release", "--package", "bench-planner"]);
     bench.arg("--manifest-path").arg(root.join("Cargo.toml")).arg("--").args(args);
     proc::run(&mut bench, PLANNER_LIMIT)
 }
