@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use crate::output::Output;
 use crate::span;
 use crate::table::{fields, or_dash};
+use crate::watch::Watch;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -19,13 +20,16 @@ pub(crate) enum Command {
         id: AttemptId,
         #[command(flatten)]
         connect: Connect,
+        #[command(flatten)]
+        watch: Watch,
     },
 }
 
 pub(crate) async fn run(command: Command, output: &Output) -> Result<(), Failure> {
-    let Command::Show { id, connect } = command;
-    let view = connect.client()?.attempt(id).await?;
-    output.result(&view, table)
+    let Command::Show { id, connect, watch } = command;
+    let client = connect.client()?;
+    let show = |view: &AttemptView| output.render(view, table);
+    watch.show(output, async || client.attempt(id).await, show).await
 }
 
 /// An attempt for people.

@@ -4,6 +4,7 @@ use api::body::{HistoryEvent, HistoryQuery};
 use clap::Subcommand;
 use types::VmName;
 
+use crate::complete;
 use crate::connect::Connect;
 use crate::failure::Failure;
 use crate::output::Output;
@@ -20,7 +21,7 @@ pub(crate) enum Command {
     )]
     History {
         /// Only events of this VM.
-        #[arg(long)]
+        #[arg(long, add = complete::vms())]
         vm: Option<VmName>,
         /// Only events after this one.
         #[arg(long, value_name = "SEQ")]
@@ -50,10 +51,10 @@ pub(crate) async fn run(command: Command, output: &Output) -> Result<(), Failure
         events.extend(page);
     }
     events.truncate(limit);
-    output.result(&events, |events| table(events))
+    output.list(&events, |event| event.seq.to_string(), table)
 }
 
-fn table(events: &[HistoryEvent]) -> String {
+fn table(events: &[HistoryEvent]) -> Table {
     let mut table = Table::new(["SEQ", "TIME", "VM", "ATTEMPT", "ACTOR", "EVENT", "DETAIL"]);
     for event in events {
         table.row([
@@ -66,5 +67,5 @@ fn table(events: &[HistoryEvent]) -> String {
             event.detail.clone().unwrap_or_default(),
         ]);
     }
-    table.text()
+    table
 }

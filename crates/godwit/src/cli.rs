@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::output::Format;
-use crate::{attempt, audit, ca, cancel, host, lab, migrate, vm};
+use crate::output::OutputArgs;
+use crate::{attempt, audit, ca, cancel, complete, host, lab, man, migrate, version, vm};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong use, 4 refused (nothing was done), 5 timed out or \
@@ -15,22 +15,10 @@ Environment: GODWIT_CONTROLLER (https://ADDRESS:PORT), GODWIT_CA, GODWIT_CERT, G
 
 /// Live migration for QEMU/KVM hosts.
 #[derive(Debug, Parser)]
-#[command(name = "godwit", version, after_help = EXIT_CODES)]
+#[command(name = "godwit", version = version::TEXT, after_help = EXIT_CODES)]
 pub(crate) struct Cli {
-    /// The result on standard output; JSON has bytes, seconds and RFC 3339.
-    #[arg(
-        short,
-        long,
-        global = true,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT",
-        display_order = 900
-    )]
-    pub(crate) output: Format,
-    /// No progress and no messages on standard error, except errors.
-    #[arg(short, long, global = true, display_order = 901)]
-    pub(crate) quiet: bool,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -65,6 +53,13 @@ pub(crate) enum Command {
     /// Run a host's agent until SIGTERM; its VMs live on.
     #[command(after_help = "Example:\n  godwit agent --config /etc/godwit/agent.toml")]
     Agent(Config),
+    /// Print the version, and the commit it was built from.
+    #[command(after_help = "Examples:\n  godwit version\n  godwit version -o json")]
+    Version,
+    /// Print the script that completes commands and names in a shell.
+    Completion(complete::Args),
+    /// Write the manual pages.
+    Man(man::Args),
     /// Serves one side of a migration; agents start it.
     #[command(hide = true)]
     Carrier,
@@ -104,6 +99,92 @@ mod tests {
         for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
             leaves(sub, &path, visit);
         }
+    }
+
+    /// The commands that a page's blocks of console input show.
+    fn typed(page: &str) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut inside = false;
+        let mut open: Option<String> = None;
+        for line in page.lines() {
+            if line.starts_with("```") {
+                inside = line == "```console";
+                continue;
+            }
+            let begun = line.strip_prefix("$ ").or_else(|| line.strip_prefix("# "));
+            let Some(part) = open.take().map(|before| before + line).or(begun.map(Into::into))
+            else {
+                continue;
+            };
+            match part.strip_suffix('\\') {
+                Some(part) if inside => open = Some(part.to_owned()),
+                _ if inside => found.push(part),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// The words of a shell's line, from `godwit` to what ends the command.
+    fn words(line: &str) -> Option<Vec<String>> {
+        let mut words: Vec<String> = Vec::new();
+        let mut fresh = true;
+        let mut quote = None;
+        for c in line.chars() {
+            match (c, quote) {
+                (c, Some(q)) if c == q => quote = None,
+                (c, Some(_)) => words.last_mut()?.push(c),
+                (' ', None) => fresh = true,
+                ('\'' | '"', None) => {
+                    if std::mem::take(&mut fresh) {
+                        words.push(String::new());
+                    }
+                    quote = Some(c);
+                }
+                (c, None) => {
+                    if std::mem::take(&mut fresh) {
+                        words.push(String::new());
+                    }
+                    words.last_mut()?.push(c);
+                }
+            }
+        }
+        let from = words.iter().position(|word| word == "godwit")?;
+        let ends = |word: &String| ["|", ">", "2>", "#", "&&", ";", "&"].contains(&word.as_str());
+        Some(words.into_iter().skip(from).take_while(|word| !ends(word)).collect())
+    }
+
+    #[test]
+    fn every_command_of_the_documents_parses() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let docs = std::fs::read_dir(root.join("docs")).unwrap().map(|e| e.unwrap().path());
+        let mut seen = 0;
+        for file in docs.chain([root.join("README.md")]).filter(|f| f.extension().is_some()) {
+            let page = std::fs::read_to_string(&file).unwrap();
+            for line in typed(&page) {
+                let Some(words) = words(&line) else { continue };
+                if let Err(error) = Cli::try_parse_from(&words) {
+                    let asked = matches!(
+                        error.kind(),
+                        clap::error::ErrorKind::DisplayHelp
+                            | clap::error::ErrorKind::DisplayVersion
+                    );
+                    assert!(asked, "{}: {line}: {error}", file.display());
+                }
+                seen += 1;
+            }
+        }
+        assert!(seen > 10, "{seen}");
+    }
+
+    #[test]
+    fn a_shells_line_is_taken_apart() {
+        let page =
+            "```console\n$ a | godwit vm \\\n    ls -o 'x y' > z  # no\n# godwit agent\n```\n$ no";
+        let lines = typed(page);
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert_eq!(words(&lines[0]).unwrap(), ["godwit", "vm", "ls", "-o", "x y"]);
+        assert_eq!(words(&lines[1]).unwrap(), ["godwit", "agent"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use api::ClientError;
 use types::Problem;
 
+use crate::colour::{self, Tone};
 use crate::output::{clean, tell};
 
 /// Exit code of a command that failed.
@@ -47,9 +48,10 @@ impl Failure {
 
     /// Writes it to standard error.
     pub(crate) fn show(&self) {
-        tell(&format!("error: {}", clean(&self.message)));
+        let colours = colour::wanted(&std::io::stderr());
+        tell(&format!("{} {}", Tone::Bad.paint("error:", colours), clean(&self.message)));
         if let Some(help) = &self.help {
-            tell(&format!("help: {}", clean(help)));
+            tell(&format!("{} {}", Tone::Heading.paint("help:", colours), clean(help)));
         }
     }
 }

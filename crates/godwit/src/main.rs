@@ -5,18 +5,25 @@ mod audit;
 mod ca;
 mod cancel;
 mod cli;
+mod colour;
+mod complete;
 mod connect;
 mod failure;
 mod files;
 mod host;
+mod interrupt;
 mod lab;
 mod log;
+mod man;
 mod migrate;
 mod output;
 mod program;
 mod span;
 mod table;
+mod version;
 mod vm;
+mod wait;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -27,8 +34,9 @@ use crate::failure::Failure;
 use crate::output::Output;
 
 fn main() -> ExitCode {
+    complete::answer();
     let cli = Cli::parse();
-    let output = Output::new(cli.output, cli.quiet);
+    let output = Output::from(&cli.output);
     match run(cli.command, &output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
@@ -50,6 +58,9 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Controller(Config { config }) => program::controller::run(&config),
         Command::Agent(Config { config }) => program::agent::run(&config),
         Command::Carrier => program::carrier::run(),
+        Command::Version => version::run(output),
+        Command::Completion(args) => complete::run(&args),
+        Command::Man(args) => man::run(&args, output),
         Command::Lab(command) => lab::run(command, output),
         // Namespaces are entered before a thread is started.
         Command::LabHost(Config { config }) => Ok(::lab::host_main(&config)?),

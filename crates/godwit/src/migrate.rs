@@ -12,23 +12,26 @@ use api::body::MigrateRequest;
 use types::{HostId, Outcome, VmName};
 
 use crate::attempt;
+use crate::complete;
 use crate::connect::Connect;
 use crate::failure::Failure;
+use crate::interrupt::Interrupt;
 use crate::output::Output;
-use crate::span;
+use crate::wait::Wait;
 
 /// A move that lasts longer than this goes on without the command.
-const TIMEOUT: &str = "1h";
+const TIMEOUT: Duration = Duration::from_secs(3600);
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  godwit migrate web01\n  godwit migrate web01 --to host-b -o json"
+    after_help = "Examples:\n  godwit migrate web01\n  godwit migrate web01 --to host-b -o json\n  godwit migrate web01 --no-wait"
 )]
 pub(crate) struct Args {
     /// The VM, by name or UUID.
+    #[arg(add = complete::vms())]
     vm: VmName,
     /// Where to; chosen by room when absent.
-    #[arg(long, value_name = "HOST")]
+    #[arg(long, value_name = "HOST", add = complete::hosts())]
     to: Option<HostId>,
     /// Compare memory and registers of both sides at the switchover (costs blackout).
     #[arg(long)]
@@ -36,12 +39,8 @@ pub(crate) struct Args {
     /// Longest blackout allowed, in milliseconds [default: 300].
     #[arg(long, value_name = "MS")]
     blackout_budget: Option<u64>,
-    /// Only begin; print the attempt and do not wait.
-    #[arg(long)]
-    no_wait: bool,
-    /// How long to wait for the end.
-    #[arg(long, value_parser = span::parse, default_value = TIMEOUT, value_name = "SPAN")]
-    timeout: Duration,
+    #[command(flatten)]
+    wait: Wait,
     #[command(flatten)]
     connect: Connect,
 }
@@ -53,19 +52,23 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
         verify: args.verify,
         blackout_budget_ms: args.blackout_budget,
     };
+    // From here on Ctrl-C no longer ends the program by itself.
+    let interrupt = Interrupt::catch()?;
     let begun = match client.migrate(&args.vm, &request).await {
         Ok(view) => view,
         Err(error) => return Err(refuse(error, &args.vm, &request, output)),
     };
-    if args.no_wait {
-        return output.result(&begun.report, |_| attempt::table(&begun));
+    if !args.wait.wanted() {
+        let id = begun.report.attempt;
+        return output.one(&begun.report, id, |_| attempt::table(&begun));
     }
-    let report = watch::until_end(&client, begun, args.timeout, output).await?;
+    let report =
+        watch::until_end(&client, begun, args.wait.timeout(TIMEOUT), interrupt, output).await?;
     // The result comes in any case; the exit code says what it is.
     match report.outcome {
-        Some(Outcome::Completed) => output.result(&report, report::sentence),
+        Some(Outcome::Completed) => output.one(&report, report.attempt, report::sentence),
         _ => {
-            if output.is_json() {
+            if output.is_data() {
                 output.result(&report, report::sentence)?;
             }
             Err(report::failure(&report))
@@ -76,7 +79,7 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
 /// What the controller did not begin; in JSON that is a result like any other.
 fn refuse(error: ClientError, vm: &VmName, request: &MigrateRequest, output: &Output) -> Failure {
     if let ClientError::Problem(problem) = &error
-        && output.is_json()
+        && output.is_data()
         && problem.code.status() < 500
     {
         let refusal = report::Refusal::new(vm, request.to.as_ref(), problem);

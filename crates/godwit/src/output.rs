@@ -5,7 +5,9 @@ use std::io::{self, Write};
 use clap::ValueEnum;
 use serde::Serialize;
 
+use crate::colour;
 use crate::failure::{FAILED, Failure};
+use crate::table::Table;
 
 /// How a result is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
@@ -13,8 +15,36 @@ pub(crate) enum Format {
     // For people. Not doc comments: they would fill half of every help text.
     #[default]
     Table,
+    // The same with every column.
+    Wide,
     // For programs.
     Json,
+    // The same as YAML.
+    Yaml,
+    // Names alone, one a line.
+    Name,
+}
+
+/// How results are to be written; every command has it.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct OutputArgs {
+    /// The result on standard output; JSON and YAML have bytes, seconds and RFC 3339.
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        display_order = 900
+    )]
+    pub(crate) output: Format,
+    /// Tables without their first line.
+    #[arg(long, global = true, display_order = 901)]
+    pub(crate) no_headers: bool,
+    /// No progress and no messages on standard error, except errors.
+    #[arg(short, long, global = true, display_order = 902)]
+    pub(crate) quiet: bool,
 }
 
 /// Where results and messages go.
@@ -22,33 +52,111 @@ pub(crate) enum Format {
 pub(crate) struct Output {
     format: Format,
     quiet: bool,
+    headers: bool,
+}
+
+/// How a table is drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Style {
+    /// With its first line.
+    pub(crate) headers: bool,
+    /// With every column.
+    pub(crate) wide: bool,
+    /// With colours.
+    pub(crate) colours: bool,
+}
+
+impl From<&OutputArgs> for Output {
+    fn from(args: &OutputArgs) -> Self {
+        Self { headers: !args.no_headers, ..Self::new(args.output, args.quiet) }
+    }
 }
 
 impl Output {
     pub(crate) fn new(format: Format, quiet: bool) -> Self {
-        Self { format, quiet }
+        Self { format, quiet, headers: true }
     }
 
     pub(crate) fn is_json(&self) -> bool {
         self.format == Format::Json
     }
 
+    /// The result is for programs.
+    pub(crate) fn is_data(&self) -> bool {
+        matches!(self.format, Format::Json | Format::Yaml)
+    }
+
     pub(crate) fn is_quiet(&self) -> bool {
         self.quiet
     }
 
-    /// Writes the result: `value` as JSON, or what `table` makes of it.
-    pub(crate) fn result<T: Serialize>(
+    /// The style of tables on standard output.
+    pub(crate) fn style(&self) -> Style {
+        Style {
+            headers: self.headers,
+            wide: self.format == Format::Wide,
+            colours: colour::wanted(&io::stdout()),
+        }
+    }
+
+    /// Writes the result: `value` as data, or the text that `text` makes of it.
+    pub(crate) fn result<T: Serialize + ?Sized>(
         &self,
         value: &T,
-        table: impl FnOnce(&T) -> String,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        print(&self.render(value, text)?)
+    }
+
+    /// The same for one thing that has a name.
+    pub(crate) fn one<T: Serialize + ?Sized>(
+        &self,
+        value: &T,
+        name: impl ToString,
+        text: impl FnOnce(&T) -> String,
     ) -> Result<(), Failure> {
         match self.format {
-            Format::Json => {
-                let text = serde_json::to_string_pretty(value).map_err(Failure::of)?;
-                print(&format!("{text}\n"))
+            Format::Name => print(&format!("{}\n", name.to_string())),
+            _ => self.result(value, text),
+        }
+    }
+
+    /// The same for things that have names, as a table.
+    pub(crate) fn list<T: Serialize>(
+        &self,
+        values: &[T],
+        name: impl Fn(&T) -> String,
+        table: impl FnOnce(&[T]) -> Table,
+    ) -> Result<(), Failure> {
+        print(&self.listed(values, name, table)?)
+    }
+
+    /// What [`Self::list`] writes.
+    pub(crate) fn listed<T: Serialize>(
+        &self,
+        values: &[T],
+        name: impl Fn(&T) -> String,
+        table: impl FnOnce(&[T]) -> Table,
+    ) -> Result<String, Failure> {
+        match self.format {
+            Format::Name => Ok(values.iter().map(|value| name(value) + "\n").collect()),
+            _ => self.render(values, |values| table(values).styled(self.style())),
+        }
+    }
+
+    /// What [`Self::result`] writes.
+    pub(crate) fn render<T: Serialize + ?Sized>(
+        &self,
+        value: &T,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<String, Failure> {
+        match self.format {
+            Format::Json => Ok(serde_json::to_string_pretty(value).map_err(Failure::of)? + "\n"),
+            Format::Yaml => {
+                let text = serde_saphyr::to_string(&value).map_err(Failure::of)?;
+                Ok(text.trim_end().to_owned() + "\n")
             }
-            Format::Table => print(&table(value)),
+            Format::Table | Format::Wide | Format::Name => Ok(text(value)),
         }
     }
 
@@ -89,5 +197,33 @@ mod tests {
     #[test]
     fn a_terminal_gets_no_orders() {
         assert_eq!(clean("a\u{1b}[31mb\nc\rd"), "a?[31mb\nc?d");
+    }
+
+    #[test]
+    fn one_value_in_every_format() {
+        #[derive(Serialize)]
+        struct Vm {
+            name: &'static str,
+            memory: u64,
+            error: Option<&'static str>,
+        }
+        let vms = [Vm { name: "web01", memory: 2 << 30, error: Some("no: such \"kernel\"") }];
+        let write = |format| {
+            let table = |vms: &[Vm]| {
+                let mut table = Table::new(["NAME", "MEMORY"]).narrow(1);
+                table.row([vms[0].name.to_owned(), vms[0].memory.to_string()]);
+                table
+            };
+            Output::new(format, false).listed(&vms, |vm| vm.name.to_owned(), table).unwrap()
+        };
+        assert_eq!(write(Format::Table), "NAME\nweb01\n");
+        assert_eq!(write(Format::Wide), "NAME   MEMORY\nweb01  2147483648\n");
+        assert_eq!(write(Format::Name), "web01\n");
+        let json: serde_json::Value = serde_json::from_str(&write(Format::Json)).unwrap();
+        assert_eq!(json[0]["memory"], 2_u64 << 30);
+        assert_eq!(
+            write(Format::Yaml),
+            "- name: web01\n  memory: 2147483648\n  error: \"no: such \\\"kernel\\\"\"\n"
+        );
     }
 }

@@ -5,6 +5,7 @@ mod show;
 mod wait;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use api::Client;
 use api::body::{StartRequest, VmView};
@@ -12,11 +13,13 @@ use clap::Subcommand;
 use serde_json::json;
 use types::{HostId, RunState, VmName};
 
+use self::wait::Goal;
 use crate::connect::Connect;
 use crate::failure::Failure;
 use crate::output::Output;
-pub(crate) use wait::passes;
-use wait::{Goal, Wait};
+use crate::wait::Wait;
+use crate::watch::Watch;
+use crate::{complete, interrupt::Interrupt};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -30,21 +33,30 @@ pub(crate) enum Command {
         connect: Connect,
     },
     /// List the VMs.
-    #[command(after_help = "Example:\n  godwit vm ls -o json")]
+    #[command(
+        after_help = "Examples:\n  godwit vm ls\n  godwit vm ls -o wide --watch\n  godwit vm ls -o json"
+    )]
     Ls {
         #[command(flatten)]
         connect: Connect,
+        #[command(flatten)]
+        watch: Watch,
     },
     /// Show a VM.
-    #[command(after_help = "Example:\n  godwit vm show web01")]
-    Show(One),
+    #[command(after_help = "Examples:\n  godwit vm show web01\n  godwit vm show web01 -o yaml")]
+    Show {
+        #[command(flatten)]
+        one: One,
+        #[command(flatten)]
+        watch: Watch,
+    },
     /// Start a stopped VM.
     #[command(
         after_help = "Examples:\n  godwit vm start web01\n  godwit vm start web01 --on host-b"
     )]
     Start {
         /// Where; chosen by room when absent.
-        #[arg(long, value_name = "HOST")]
+        #[arg(long, value_name = "HOST", add = complete::hosts())]
         on: Option<HostId>,
         #[command(flatten)]
         act: Act,
@@ -67,6 +79,7 @@ pub(crate) enum Command {
 #[derive(Debug, clap::Args)]
 pub(crate) struct One {
     /// The VM, by name or UUID.
+    #[arg(add = complete::vms())]
     vm: VmName,
     #[command(flatten)]
     connect: Connect,
@@ -84,13 +97,16 @@ pub(crate) struct Act {
 pub(crate) async fn run(command: Command, output: &Output) -> Result<(), Failure> {
     match command {
         Command::Create { file, connect } => create::run(&file, connect, output).await,
-        Command::Ls { connect } => {
-            let vms = connect.client()?.vms().await?;
-            output.result(&vms, |vms| show::list(vms))
+        Command::Ls { connect, watch } => {
+            let client = connect.client()?;
+            let show =
+                |vms: &Vec<VmView>| output.listed(vms, |vm| vm.spec.name.to_string(), show::list);
+            watch.show(output, async || client.vms().await, show).await
         }
-        Command::Show(One { vm, connect }) => {
-            let view = connect.client()?.vm(&vm).await?;
-            output.result(&view, show::one)
+        Command::Show { one: One { vm, connect }, watch } => {
+            let client = connect.client()?;
+            let show = |view: &VmView| output.render(view, show::one);
+            watch.show(output, async || client.vm(&vm).await, show).await
         }
         Command::Start { on, act } => {
             let request = StartRequest { on };
@@ -108,10 +124,13 @@ pub(crate) async fn run(command: Command, output: &Output) -> Result<(), Failure
         }
         Command::Rm(One { vm, connect }) => {
             connect.client()?.delete_vm(&vm).await?;
-            output.result(&json!({ "vm": vm, "removed": true }), |_| format!("{vm} is removed\n"))
+            output.one(&json!({ "vm": vm, "removed": true }), &vm, |_| format!("{vm} is removed\n"))
         }
     }
 }
+
+/// How long a change is waited for.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Asks for a change and waits until it is there.
 async fn change(
@@ -122,12 +141,19 @@ async fn change(
 ) -> Result<(), Failure> {
     let Act { one: One { vm, connect }, wait } = act;
     let client = connect.client()?;
-    // An error that is shown already is an older one's.
-    let before = client.vm(&vm).await?.error;
-    let mut view = ask(&client, &vm).await?;
-    if wait.wanted() {
-        view = wait.until(&client, &vm, Goal { state, before }, output).await?;
-        return output.result(&view, show::sentence);
-    }
-    output.result(&view, |view| format!("{} is asked to be {state}\n", view.spec.name))
+    let work = async {
+        // An error that is shown already is an older one's.
+        let before = client.vm(&vm).await?.error;
+        let view = ask(&client, &vm).await?;
+        if !wait.wanted() {
+            let asked = |view: &VmView| format!("{} is asked to be {state}\n", view.spec.name);
+            return output.one(&view, &view.spec.name, asked);
+        }
+        let goal = Goal { state, before };
+        let view = wait::until(&client, &vm, goal, wait.timeout(TIMEOUT), output).await?;
+        output.one(&view, &view.spec.name, show::sentence)
+    };
+    let goes_on = format!("{vm} is still to be {state}");
+    let help = format!("`godwit vm show {vm} --watch` follows it");
+    Interrupt::catch()?.or_detach(work, goes_on, help).await
 }

@@ -4,15 +4,15 @@ use std::time::{Duration, Instant};
 
 use api::Client;
 use api::body::AttemptView;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 use types::{AttemptId, AttemptPhase, MigrationReport};
 
 use super::display::Display;
 use crate::failure::{Failure, TIMED_OUT};
+use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::span;
-use crate::vm::passes;
+use crate::wait::passes;
 
 const POLL: Duration = Duration::from_millis(200);
 /// For the source's clean-up, once the outcome is known.
@@ -23,24 +23,17 @@ pub(crate) async fn until_end(
     client: &Client,
     begun: AttemptView,
     timeout: Duration,
+    interrupt: Interrupt,
     output: &Output,
 ) -> Result<MigrationReport, Failure> {
     let MigrationReport { attempt, vm, .. } = begun.report.clone();
     let mut display = Display::new(output);
-    // From here on Ctrl-C no longer ends the program by itself.
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::of)?;
-    tokio::select! {
-        ended = follow(client, begun, timeout, &mut display, output) => {
-            display.end();
-            ended
-        }
-        _ = interrupt.recv() => {
-            display.end();
-            let message = format!("detached: the migration of {vm} goes on");
-            Err(Failure::new(TIMED_OUT, message).help(later(attempt)
-                + &format!("; `godwit cancel {vm}` gives it up")))
-        }
-    }
+    let follow = follow(client, begun, timeout, &mut display, output);
+    let goes_on = format!("the migration of {vm} goes on");
+    let help = later(attempt) + &format!("; `godwit cancel {vm}` gives it up");
+    let ended = interrupt.or_detach(follow, goes_on, help).await;
+    display.end();
+    ended
 }
 
 async fn follow(

@@ -12,7 +12,7 @@ use crate::output::Output;
 pub(crate) async fn run(file: &Path, connect: Connect, output: &Output) -> Result<(), Failure> {
     let spec = read(file)?;
     let view = connect.client()?.create_vm(&spec).await?;
-    output.result(&view, |view| {
+    output.one(&view, &view.spec.name, |view| {
         let name = &view.spec.name;
         format!("{name} is made; `godwit vm start {name}` starts it\n")
     })

@@ -3,22 +3,27 @@
 use api::body::VmView;
 use types::{DiskFormat, RunState};
 
-use crate::table::{Table, fields, or_dash};
+use crate::colour::Tone;
+use crate::table::{Cell, Table, fields, or_dash};
 
 /// One line a VM.
-pub(crate) fn list(vms: &[VmView]) -> String {
-    let mut table = Table::new(["NAME", "STATE", "HOST", "VCPUS", "MEMORY", "NOTE"]);
+pub(crate) fn list(vms: &[VmView]) -> Table {
+    let mut table =
+        Table::new(["NAME", "STATE", "HOST", "VCPUS", "MEMORY", "NOTE", "MACHINE", "UUID"])
+            .narrow(6);
     for vm in vms {
         table.row([
-            vm.spec.name.to_string(),
-            state(vm),
-            owner(vm),
-            vm.spec.vcpus.to_string(),
-            vm.spec.memory.to_string(),
-            note(vm),
+            vm.spec.name.to_string().into(),
+            Cell::new(state(vm), tone(vm)),
+            owner(vm).into(),
+            vm.spec.vcpus.to_string().into(),
+            vm.spec.memory.to_string().into(),
+            note(vm).into(),
+            vm.spec.machine.clone().into(),
+            or_dash(vm.spec.uuid).into(),
         ]);
     }
-    table.text()
+    table
 }
 
 /// Everything of a VM.
@@ -72,6 +77,15 @@ fn state(vm: &VmView) -> String {
         // Never started, so nothing runs.
         (None, None) => RunState::Stopped.to_string(),
         (None, Some(_)) => "unknown".to_owned(),
+    }
+}
+
+fn tone(vm: &VmView) -> Tone {
+    match (vm.state, &vm.ownership) {
+        (Some(RunState::Running), _) => Tone::Good,
+        (Some(RunState::Paused), _) => Tone::Odd,
+        (Some(RunState::Stopped), _) | (None, None) => Tone::Plain,
+        (None, Some(_)) => Tone::Bad,
     }
 }
 

@@ -2,32 +2,19 @@
 
 use std::time::{Duration, Instant};
 
+use api::Client;
 use api::body::VmView;
-use api::{Client, ClientError};
 use tokio::time::sleep;
-use types::{Code, RunState, VmName};
+use types::{RunState, VmName};
 
 use crate::failure::{FAILED, Failure, TIMED_OUT};
 use crate::output::Output;
 use crate::span;
+use crate::wait::passes;
 
 const POLL: Duration = Duration::from_millis(200);
 /// An error that stood there before is the answer only if it still stands after this.
 const STALE: Duration = Duration::from_secs(5);
-
-/// Whether and how long to wait.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Wait {
-    /// Wait until the VM's state is the one asked for (the default).
-    #[arg(long, overrides_with = "no_wait")]
-    wait: bool,
-    /// Only ask; do not wait.
-    #[arg(long)]
-    no_wait: bool,
-    /// How long to wait.
-    #[arg(long, value_parser = span::parse, default_value = "2m", value_name = "SPAN")]
-    timeout: Duration,
-}
 
 /// What is waited for.
 #[derive(Debug)]
@@ -38,56 +25,41 @@ pub(crate) struct Goal {
     pub(crate) before: Option<String>,
 }
 
-impl Wait {
-    pub(crate) fn wanted(&self) -> bool {
-        self.wait || !self.no_wait
-    }
-
-    /// The VM, once it is in the state.
-    pub(crate) async fn until(
-        &self,
-        client: &Client,
-        vm: &VmName,
-        goal: Goal,
-        output: &Output,
-    ) -> Result<VmView, Failure> {
-        let begun = Instant::now();
-        let mut away = false;
-        loop {
-            let seen = client.vm(vm).await;
-            let waited = begun.elapsed();
-            match seen {
-                Ok(view) => match judge(&view, &goal, waited) {
-                    Verdict::Reached => return Ok(view),
-                    Verdict::Failed(why) => {
-                        return Err(Failure::new(FAILED, format!("{vm}: {why}")));
-                    }
-                    Verdict::NotYet => away = false,
-                },
-                Err(error) if passes(&error) && waited < self.timeout => {
-                    if !std::mem::replace(&mut away, true) {
-                        output.message(&format!("{error}; waiting"));
-                    }
+/// The VM, once it is in the state.
+pub(crate) async fn until(
+    client: &Client,
+    vm: &VmName,
+    goal: Goal,
+    timeout: Duration,
+    output: &Output,
+) -> Result<VmView, Failure> {
+    let begun = Instant::now();
+    let mut away = false;
+    loop {
+        let seen = client.vm(vm).await;
+        let waited = begun.elapsed();
+        match seen {
+            Ok(view) => match judge(&view, &goal, waited) {
+                Verdict::Reached => return Ok(view),
+                Verdict::Failed(why) => {
+                    return Err(Failure::new(FAILED, format!("{vm}: {why}")));
                 }
-                Err(error) => return Err(error.into()),
+                Verdict::NotYet => away = false,
+            },
+            Err(error) if passes(&error) && waited < timeout => {
+                if !std::mem::replace(&mut away, true) {
+                    output.message(&format!("{error}; waiting"));
+                }
             }
-            if waited >= self.timeout {
-                let span = span::show(self.timeout.as_secs_f64());
-                let message = format!("{vm} is not {} after {span}", goal.state);
-                return Err(Failure::new(TIMED_OUT, message)
-                    .help(format!("see `godwit vm show {vm}`; it goes on without this command")));
-            }
-            sleep(POLL).await;
+            Err(error) => return Err(error.into()),
         }
-    }
-}
-
-/// A controller that restarts, or whose store does, comes back.
-pub(crate) fn passes(error: &ClientError) -> bool {
-    match error {
-        ClientError::Unreachable { .. } => true,
-        ClientError::Problem(problem) => problem.code == Code::StoreUnavailable,
-        ClientError::Garbled { .. } => false,
+        if waited >= timeout {
+            let span = span::show(timeout.as_secs_f64());
+            let message = format!("{vm} is not {} after {span}", goal.state);
+            return Err(Failure::new(TIMED_OUT, message)
+                .help(format!("see `godwit vm show {vm}`; it goes on without this command")));
+        }
+        sleep(POLL).await;
     }
 }
 

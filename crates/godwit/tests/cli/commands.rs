@@ -7,7 +7,7 @@ use api::body::{HistoryEvent, VmView};
 use tokio::io::AsyncWriteExt;
 use types::{Epoch, Incarnation, Ownership, RunState};
 
-fn vm(state: Option<RunState>, desired: RunState, error: Option<&str>) -> VmView {
+pub(crate) fn vm(state: Option<RunState>, desired: RunState, error: Option<&str>) -> VmView {
     VmView {
         spec: toml::from_str("name = \"web01\"\nmemory = \"2GiB\"").unwrap(),
         ownership: Some(Ownership {

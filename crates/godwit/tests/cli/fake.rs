@@ -27,6 +27,8 @@ pub(crate) struct Script {
     pub(crate) attempts: VecDeque<AttemptView>,
     pub(crate) vms: VecDeque<VmView>,
     pub(crate) history: Vec<HistoryEvent>,
+    /// Requests for a change so far.
+    pub(crate) asked: usize,
 }
 
 type Shared = Arc<Mutex<Script>>;
@@ -53,6 +55,24 @@ async fn attempt(State(script): State<Shared>) -> Json<AttemptView> {
 
 async fn vm(State(script): State<Shared>) -> Json<VmView> {
     Json(next(&mut script.lock().unwrap().vms))
+}
+
+async fn turn(State(script): State<Shared>) -> Json<VmView> {
+    let mut script = script.lock().unwrap();
+    script.asked += 1;
+    Json(next(&mut script.vms))
+}
+
+async fn vms(State(script): State<Shared>) -> Json<Vec<VmView>> {
+    Json(script.lock().unwrap().vms.iter().cloned().collect())
+}
+
+async fn hosts() -> Json<serde_json::Value> {
+    Json(serde_json::json!([{
+        "host": "host-b", "address": "10.0.0.2", "cpus": 2, "memory": 1 << 30,
+        "memory_used": 0, "qemu": "7.2.0", "accel": "tcg", "bridges": [], "pools": [],
+        "version": "0.1.0", "up": true, "heard_seconds": 0.1, "vms": [],
+    }]))
 }
 
 /// At most two events at once, whatever is asked for.
@@ -101,7 +121,10 @@ impl Fake {
             .route(path::VM_MIGRATE, post(migrate))
             .route(path::ATTEMPT, get(attempt))
             .route(path::VM, get(vm))
-            .route(path::VM_START, post(vm))
+            .route(path::VM_START, post(turn))
+            .route(path::VM_PAUSE, post(turn))
+            .route(path::VMS, get(vms))
+            .route(path::HOSTS, get(hosts))
             .route(path::HISTORY, get(history))
             .with_state(Arc::clone(&self.script));
         let (stop, stopped) = oneshot::channel::<()>();
@@ -119,6 +142,13 @@ impl Fake {
 
     pub(crate) fn script(&self) -> std::sync::MutexGuard<'_, Script> {
         self.script.lock().unwrap()
+    }
+
+    /// Returns once a change has been asked for.
+    pub(crate) async fn asked(&self) {
+        while self.script().asked == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
     }
 
     /// `godwit` with the words of `line`, ready to be started.
