@@ -1,13 +1,14 @@
 //! Bodies of the HTTP contract. JSON: bytes, seconds, RFC 3339; no human units.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use types::{
     AttemptId, AttemptPhase, AttemptRecord, Bytes, Epoch, HostId, Incarnation, MigrationReport,
-    Mode, Ownership, PageCounts, PoolName, Progress, RunState, Side, VmId, VmName, VmSpec,
+    Mode, Ownership, PageCounts, PoolName, Problem, Progress, RunState, Side, VmId, VmName, VmSpec,
 };
 
 /// What an agent says of its host; replaces what it said before.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HostFacts {
     /// Its name, equal to the one in its certificate.
     pub host: HostId,
@@ -32,7 +33,7 @@ pub struct HostFacts {
 }
 
 /// What an agent sees of a VM.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct VmFacts {
     /// The VM.
     pub vm: VmId,
@@ -48,7 +49,7 @@ pub struct VmFacts {
 
 /// `POST /v1/agent/sync`: facts in, intent out. Answers at once when something
 /// newer than `since` concerns the host, else after at most `wait_ms`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SyncRequest {
     /// The host.
     pub host: HostFacts,
@@ -63,7 +64,7 @@ pub struct SyncRequest {
 }
 
 /// The whole intent for a host.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct SyncReply {
     /// Revision to send as `since`.
     pub revision: u64,
@@ -78,7 +79,7 @@ pub struct SyncReply {
 }
 
 /// What should be of a VM.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct VmIntent {
     /// Its spec, with UUID and MACs.
     pub spec: VmSpec,
@@ -91,7 +92,7 @@ pub struct VmIntent {
 }
 
 /// An attempt, with what its parties need.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AttemptIntent {
     /// The record.
     pub record: AttemptRecord,
@@ -107,7 +108,7 @@ pub struct AttemptIntent {
 
 /// `POST /v1/agent/vms/{uuid}/{claim|reassert|give-back|settle}`: compare-and-swap
 /// of the ownership. The caller is known by its certificate.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OwnershipRequest {
     /// The attempt on whose behalf.
     pub attempt: AttemptId,
@@ -118,7 +119,7 @@ pub struct OwnershipRequest {
 }
 
 /// `POST /v1/agent/attempts/{id}/event`: a durable fact of one party.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AttemptEvent {
     /// Who says it.
     pub side: Side,
@@ -133,7 +134,7 @@ pub struct AttemptEvent {
 }
 
 /// Fields of an attempt that a party sets; absent ones stay.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct AttemptPatch {
     /// Later phase; an earlier one is ignored.
@@ -161,7 +162,7 @@ pub struct AttemptPatch {
 }
 
 /// `POST /v1/vms/{name}/start`.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct StartRequest {
     /// Where; chosen by room when absent.
@@ -169,7 +170,7 @@ pub struct StartRequest {
 }
 
 /// `POST /v1/vms/{name}/migrate`. Answers 202 with the attempt's [`AttemptView`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MigrateRequest {
     /// Where to; chosen by room when absent.
@@ -181,7 +182,7 @@ pub struct MigrateRequest {
 }
 
 /// A host, as shown.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HostView {
     /// What its agent said last.
     #[serde(flatten)]
@@ -195,7 +196,7 @@ pub struct HostView {
 }
 
 /// A VM, as shown.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct VmView {
     /// Its spec.
     pub spec: VmSpec,
@@ -210,7 +211,7 @@ pub struct VmView {
 }
 
 /// An attempt, as shown.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AttemptView {
     /// How far it is.
     pub phase: AttemptPhase,
@@ -221,7 +222,7 @@ pub struct AttemptView {
 }
 
 /// One line of `godwit audit history`, kept durably and in order.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HistoryEvent {
     /// Position in the history, from 1, without gaps.
     pub seq: u64,
@@ -240,7 +241,7 @@ pub struct HistoryEvent {
 }
 
 /// What `GET /v1/history` is asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct HistoryQuery {
     /// Only events of this VM.
@@ -249,4 +250,45 @@ pub struct HistoryQuery {
     pub after: Option<u64>,
     /// At most so many, the oldest first; the controller bounds it too.
     pub limit: Option<u32>,
+}
+
+/// What `GET /v1/events` is asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct EventsQuery {
+    /// Only events with a greater `seq`; absent: only what happens from now on.
+    pub after: Option<u64>,
+    /// Only events of this VM.
+    pub vm: Option<VmName>,
+}
+
+/// `{}`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Nothing {}
+
+/// A problem as it travels: `application/problem+json` (RFC 9457).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ProblemDetails {
+    /// `urn:godwit:problem:` and the code.
+    pub r#type: String,
+    /// What the code means.
+    pub title: String,
+    /// The HTTP status.
+    pub status: u16,
+    /// Stable code, detail and remedy.
+    #[serde(flatten)]
+    pub problem: Problem,
+}
+
+impl From<Problem> for ProblemDetails {
+    fn from(problem: Problem) -> Self {
+        let code = problem.code;
+        Self {
+            r#type: format!("urn:godwit:problem:{}", code.as_str()),
+            title: code.title().to_owned(),
+            status: code.status(),
+            problem,
+        }
+    }
 }

@@ -3,14 +3,19 @@
 pub mod body;
 pub mod certs;
 pub mod client;
+pub mod contract;
+pub mod events;
+pub mod openapi;
+pub mod operation;
 pub mod path;
 pub mod peer;
 pub mod server;
 pub mod tls;
 
 pub use client::{Client, ClientConfig, ClientError};
+pub use operation::Operation;
 pub use peer::{Peer, Role};
-pub use server::{Json, Rejection, serve};
+pub use server::{Hangup, Json, Rejection, serve};
 
 /// The name that the controller's certificate bears and every client verifies,
 /// whatever the address it connected to.

@@ -43,6 +43,12 @@ pub const ATTEMPT: &str = "/v1/attempts/{attempt}";
 /// [`HistoryQuery`](crate::body::HistoryQuery).
 pub const HISTORY: &str = "/v1/history";
 
+/// `GET`: [`HistoryEvent`](crate::body::HistoryEvent)s as they happen, chosen by an
+/// [`EventsQuery`](crate::body::EventsQuery).
+pub const EVENTS: &str = "/v1/events";
+/// `GET`: the OpenAPI document.
+pub const OPENAPI: &str = "/openapi.json";
+
 /// What begins the paths that only hosts may use. Every request below it may be
 /// repeated without a second effect.
 pub const AGENT_PREFIX: &str = "/v1/agent/";

@@ -13,6 +13,7 @@ use axum::extract::{FromRequest, Request};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -20,13 +21,14 @@ use rustls::ServerConfig;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt;
 use types::{Code, Problem};
 
+use crate::body::ProblemDetails;
 use crate::{MAX_REQUEST, Peer};
 
 /// Connections at the same time; more wait in the kernel's queue.
@@ -121,9 +123,12 @@ async fn converse(
         Ok(peer) => peer,
         Err(error) => return tracing::warn!(%from, %error, "not a party"),
     };
+    let hangup = Hangup::default();
+    let hung_up = Arc::clone(&hangup.0);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer.clone());
+        request.extensions_mut().insert(hangup.clone());
         let app = app.clone();
         async move { app.oneshot(request).await.map_err(|never: Infallible| match never {}) }
     });
@@ -135,6 +140,7 @@ async fn converse(
     let mut connection = pin!(connection);
     let result = tokio::select! {
         result = connection.as_mut() => result,
+        () = hung_up.notified() => return tracing::info!(%from, "connection cut: it reads too slowly"),
         () = async { drop(ended.wait_for(|end| *end).await) } => {
             connection.as_mut().graceful_shutdown();
             connection.await
@@ -142,6 +148,18 @@ async fn converse(
     };
     if let Err(error) = result {
         tracing::debug!(%from, %error, "connection ended");
+    }
+}
+
+/// Cuts the connection of the request that bears it as an extension: the only way
+/// to be rid of a reader that does not read.
+#[derive(Debug, Clone, Default)]
+pub struct Hangup(Arc<Notify>);
+
+impl Hangup {
+    /// Cuts it.
+    pub fn cut(&self) {
+        self.0.notify_one();
     }
 }
 
@@ -169,7 +187,7 @@ impl IntoResponse for Rejection {
     fn into_response(self) -> Response {
         let status =
             StatusCode::from_u16(self.0.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        json(status, "application/problem+json", &self.0)
+        json(status, "application/problem+json", &ProblemDetails::from(self.0))
     }
 }
 
@@ -183,22 +201,57 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = Rejection;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Rejection> {
-        let body = Limited::new(request.into_body(), MAX_REQUEST);
-        let bytes = timeout(BODY, body.collect())
-            .await
-            .map_err(|_| invalid("the request's body did not arrive within 30 s"))?
-            .map_err(|e| {
-                if e.is::<LengthLimitError>() {
-                    return too_large().into();
-                }
-                invalid(format!("the request's body cannot be read: {e}"))
-            })?
-            .to_bytes();
-        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
-        serde_json::from_slice(text)
-            .map(Json)
-            .map_err(|e| invalid(format!("the request's body: {e}")))
+        let bytes = read_body(request.into_body()).await?;
+        Ok(Self(parse_body(&bytes)?))
     }
+}
+
+/// A request's body: at most [`MAX_REQUEST`](crate::MAX_REQUEST) bytes, within 30 s.
+///
+/// # Errors
+/// `invalid-request`: it is larger, slower or broken off.
+pub async fn read_body(body: Body) -> Result<Bytes, Problem> {
+    let body = Limited::new(body, MAX_REQUEST);
+    let collected = timeout(BODY, body.collect())
+        .await
+        .map_err(|_| invalid("the request's body did not arrive within 30 s"))?;
+    let whole = collected.map_err(|e| {
+        if e.is::<LengthLimitError>() {
+            return too_large();
+        }
+        invalid(format!("the request's body cannot be read: {e}"))
+    })?;
+    Ok(whole.to_bytes())
+}
+
+/// Reads a body as JSON; an empty one as `{}`.
+///
+/// # Errors
+/// `invalid-request`, with the place and the field that are wrong.
+pub fn parse_body<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let text: &[u8] = if bytes.is_empty() { b"{}" } else { bytes };
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|e| {
+        let field = match e.path().to_string() {
+            path if path == "." => String::new(),
+            path => format!(" {}:", path.chars().take(200).collect::<String>()),
+        };
+        invalid(format!("the request's body:{field} {}", shortened(&e.inner().to_string())))
+    })?;
+    reader.end().map_err(|e| invalid(format!("the request's body: {e}")))?;
+    Ok(value)
+}
+
+/// A text that may quote what a peer sent, within bounds; its end tells the place.
+fn shortened(text: &str) -> String {
+    const PART: usize = 300;
+    let count = text.chars().count();
+    if count <= 2 * PART {
+        return text.to_owned();
+    }
+    let start: String = text.chars().take(PART).collect();
+    let end: String = text.chars().skip(count - PART).collect();
+    format!("{start} … {end}")
 }
 
 impl<T: Serialize> IntoResponse for Json<T> {
@@ -215,8 +268,8 @@ pub(crate) fn too_large() -> Problem {
     )
 }
 
-fn invalid(detail: impl Into<String>) -> Rejection {
-    Problem::new(Code::InvalidRequest, detail).into()
+fn invalid(detail: impl Into<String>) -> Problem {
+    Problem::new(Code::InvalidRequest, detail)
 }
 
 fn json(status: StatusCode, kind: &'static str, value: &impl Serialize) -> Response {

@@ -2,20 +2,18 @@
 
 use std::time::Duration;
 
-use api::body::{AttemptEvent, AttemptIntent, OwnershipRequest, SyncReply, SyncRequest};
-use api::{Json, Peer, Rejection, path};
-use axum::Router;
-use axum::extract::State;
-use axum::routing::{get, post};
+use api::body::{AttemptEvent, AttemptIntent, Nothing, OwnershipRequest, SyncReply, SyncRequest};
+use api::contract;
 use tokio::time::{Instant, timeout_at};
 use types::{
     AttemptId, AttemptPhase, Code, HostId, Incarnation, Ownership, Problem, Progress, VmId,
 };
 
+use crate::call::Call;
 use crate::core::{self, Attempt, Caller, Note};
 use crate::intent;
-use crate::param::Param;
 use crate::records::{Records, Scope};
+use crate::routes::Routes;
 use crate::shell::Shell;
 use crate::when::now_ms;
 
@@ -25,35 +23,29 @@ const MAX_WAIT: Duration = Duration::from_secs(8);
 /// Most VMs or attempts that a host may speak of.
 const MAX_FACTS: usize = 4096;
 
-pub(crate) fn routes() -> Router<Shell> {
-    Router::new()
-        .route(path::AGENT_SYNC, post(sync))
-        .route(path::AGENT_ATTEMPT, get(attempt))
-        .route(path::AGENT_EVENT, post(event))
-        .route(path::AGENT_PROGRESS, post(progress))
-        .route(path::AGENT_CLAIM, post(claim))
-        .route(path::AGENT_REASSERT, post(reassert))
-        .route(path::AGENT_GIVE_BACK, post(give_back))
-        .route(path::AGENT_SETTLE, post(settle))
+pub(crate) fn routes(routes: Routes) -> Routes {
+    routes
+        .add(contract::AGENT_SYNC, sync)
+        .add(contract::AGENT_ATTEMPT, attempt)
+        .add(contract::AGENT_EVENT, event)
+        .add(contract::AGENT_PROGRESS, progress)
+        .add(contract::AGENT_CLAIM, claim)
+        .add(contract::AGENT_REASSERT, reassert)
+        .add(contract::AGENT_GIVE_BACK, give_back)
+        .add(contract::AGENT_SETTLE, settle)
 }
 
-type Answer<T> = Result<Json<T>, Rejection>;
-
-async fn sync(
-    State(shell): State<Shell>,
-    peer: Peer,
-    Json(request): Json<SyncRequest>,
-) -> Answer<SyncReply> {
-    let host = peer.host()?;
+async fn sync(call: Call<(), SyncRequest, SyncReply>) -> Result<SyncReply, Problem> {
+    let host = call.host()?;
+    let Call { shell, body: request, .. } = call;
     if request.host.host != host {
         let detail = format!("{host} cannot speak for {}", request.host.host);
         return Err(Problem::new(Code::NotAllowed, detail)
-            .remedy("name the host in agent.toml as its certificate does")
-            .into());
+            .remedy("name the host in agent.toml as its certificate does"));
     }
     if request.vms.len().max(request.attempts.len()) > MAX_FACTS {
         let detail = format!("a host has at most {MAX_FACTS} VMs and attempts");
-        return Err(Problem::new(Code::InvalidRequest, detail).into());
+        return Err(Problem::new(Code::InvalidRequest, detail));
     }
     let deadline = Instant::now() + Duration::from_millis(request.wait_ms).min(MAX_WAIT);
     shell.hear(request.host.clone(), &request.vms, request.since);
@@ -61,7 +53,7 @@ async fn sync(
         take_facts(&shell, &host, vm).await?;
     }
     news(&shell, &host, request.since, deadline).await;
-    Ok(Json(intent::intent(&shell, &host, &request.attempts).await?))
+    intent::intent(&shell, &host, &request.attempts).await
 }
 
 /// VMs whose records the facts change.
@@ -119,24 +111,18 @@ async fn news(shell: &Shell, host: &HostId, since: u64, deadline: Instant) {
     let _ = timeout_at(deadline, news.wait_for(fresh)).await;
 }
 
-async fn attempt(
-    State(shell): State<Shell>,
-    peer: Peer,
-    Param(id): Param<AttemptId>,
-) -> Answer<AttemptIntent> {
-    let host = peer.host()?;
-    let records = shell.records(&intent::scope(&shell, id).await?).await?;
+async fn attempt(call: Call<AttemptId, Nothing, AttemptIntent>) -> Result<AttemptIntent, Problem> {
+    let (host, shell) = (call.host()?, call.shell);
+    let records = shell.records(&intent::scope(&shell, call.at).await?).await?;
     party(&host, records.attempt.as_ref())?;
-    Ok(Json(intent::attempt(records)?))
+    intent::attempt(records)
 }
 
 async fn event(
-    State(shell): State<Shell>,
-    peer: Peer,
-    Param(id): Param<AttemptId>,
-    Json(event): Json<AttemptEvent>,
-) -> Answer<AttemptIntent> {
-    let host = peer.host()?;
+    call: Call<AttemptId, AttemptEvent, AttemptIntent>,
+) -> Result<AttemptIntent, Problem> {
+    let host = call.host()?;
+    let Call { shell, at: id, body: event, .. } = call;
     let scope = intent::scope(&shell, id).await?;
     let decide = move |records: &mut Records| {
         party(&host, records.attempt.as_ref())?;
@@ -147,22 +133,18 @@ async fn event(
         }
         intent::attempt(records.clone())
     };
-    Ok(Json(shell.change(scope, decide).await?))
+    shell.change(scope, decide).await
 }
 
-async fn progress(
-    State(shell): State<Shell>,
-    peer: Peer,
-    Param(id): Param<AttemptId>,
-    Json(progress): Json<Progress>,
-) -> Answer<serde_json::Value> {
-    let host = peer.host()?;
+async fn progress(call: Call<AttemptId, Progress, Nothing>) -> Result<Nothing, Problem> {
+    let host = call.host()?;
+    let Call { shell, at: id, body: progress, .. } = call;
     let records = shell.records(&intent::scope(&shell, id).await?).await?;
     let attempt = party(&host, records.attempt.as_ref())?;
     if attempt.record.phase != AttemptPhase::Done {
         shell.seen().advance(id, progress);
     }
-    Ok(Json(serde_json::json!({})))
+    Ok(Nothing {})
 }
 
 /// The attempt, if the host is one of its two sides.
@@ -176,17 +158,14 @@ fn party<'a>(host: &HostId, attempt: Option<&'a Attempt>) -> Result<&'a Attempt,
     Err(Problem::new(Code::NotAllowed, detail))
 }
 
+type OwnershipCall = Call<VmId, OwnershipRequest, Ownership>;
+
 /// One of the core's four transitions.
 type Transition = fn(&mut Ownership, &mut Attempt, Caller<'_>, i64) -> Result<Vec<Note>, Problem>;
 
-async fn transition(
-    shell: &Shell,
-    peer: &Peer,
-    vm: VmId,
-    request: OwnershipRequest,
-    transition: Transition,
-) -> Answer<Ownership> {
-    let host = peer.host()?;
+async fn transition(call: OwnershipCall, transition: Transition) -> Result<Ownership, Problem> {
+    let host = call.host()?;
+    let Call { shell, at: vm, body: request, .. } = call;
     same_incarnation(shell.incarnation(), &request)?;
     let scope = Scope::vm(vm).attempt(request.attempt);
     let decide = move |records: &mut Records| {
@@ -197,7 +176,7 @@ async fn transition(
         records.notes = notes;
         Ok(own)
     };
-    Ok(Json(shell.change(scope, decide).await?))
+    shell.change(scope, decide).await
 }
 
 fn same_incarnation(now: Incarnation, request: &OwnershipRequest) -> Result<(), Problem> {
@@ -208,38 +187,18 @@ fn same_incarnation(now: Incarnation, request: &OwnershipRequest) -> Result<(), 
     Err(Problem::new(Code::Conflict, detail))
 }
 
-async fn claim(
-    State(shell): State<Shell>,
-    peer: Peer,
-    Param(vm): Param<VmId>,
-    Json(request): Json<OwnershipRequest>,
-) -> Answer<Ownership> {
-    transition(&shell, &peer, vm, request, |o, a, c, _| core::claim(o, a, c)).await
+async fn claim(call: OwnershipCall) -> Result<Ownership, Problem> {
+    transition(call, |o, a, c, _| core::claim(o, a, c)).await
 }
 
-async fn give_back(
-    State(shell): State<Shell>,
-    peer: Peer,
-    Param(vm): Param<VmId>,
-    Json(request): Json<OwnershipRequest>,
-) -> Answer<Ownership> {
-    transition(&shell, &peer, vm, request, |o, a, c, _| core::give_back(o, a, c)).await
+async fn give_back(call: OwnershipCall) -> Result<Ownership, Problem> {
+    transition(call, |o, a, c, _| core::give_back(o, a, c)).await
 }
 
-async fn reassert(
-    State(shell): State<Shell>,
-    peer: Peer,
-    Param(vm): Param<VmId>,
-    Json(request): Json<OwnershipRequest>,
-) -> Answer<Ownership> {
-    transition(&shell, &peer, vm, request, core::reassert).await
+async fn reassert(call: OwnershipCall) -> Result<Ownership, Problem> {
+    transition(call, core::reassert).await
 }
 
-async fn settle(
-    State(shell): State<Shell>,
-    peer: Peer,
-    Param(vm): Param<VmId>,
-    Json(request): Json<OwnershipRequest>,
-) -> Answer<Ownership> {
-    transition(&shell, &peer, vm, request, core::settle).await
+async fn settle(call: OwnershipCall) -> Result<Ownership, Problem> {
+    transition(call, core::settle).await
 }

@@ -4,14 +4,16 @@
 //! what it gives back in one transaction, and speaks HTTP.
 
 mod agents;
+mod call;
 mod config;
 mod core;
 mod error;
 mod fleet;
+mod idempotency;
 mod intent;
 mod keys;
-mod param;
 mod records;
+mod routes;
 mod seen;
 mod shell;
 mod users;
@@ -26,6 +28,7 @@ use tokio::net::TcpListener;
 
 pub use config::ControllerConfig;
 pub use error::ControllerError;
+use routes::Routes;
 
 /// Runs the controller until the future is dropped.
 ///
@@ -48,5 +51,15 @@ pub async fn run(config: ControllerConfig) -> Result<(), ControllerError> {
 /// The store cannot be read, or is not a controller's.
 pub async fn app(store: Arc<dyn Store>) -> Result<Router, ControllerError> {
     let shell = shell::Shell::open(store).await?;
-    Ok(agents::routes().merge(users::routes()).with_state(shell))
+    let (router, _) = routes().finish();
+    Ok(router.with_state(shell))
+}
+
+/// The OpenAPI document of exactly what [`app`] serves.
+pub fn openapi() -> Arc<serde_json::Value> {
+    routes().finish().1
+}
+
+fn routes() -> Routes {
+    users::routes(agents::routes(Routes::default()))
 }

@@ -5,14 +5,17 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use api::body::{HistoryEvent, HostFacts, VmFacts};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use store::{Commit, Entry, Range, Revision, Store, StoreError, Transaction};
-use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
 use types::{AttemptPhase, Code, HostId, Incarnation, Problem, VmId};
 
 use crate::ControllerError;
+use crate::call::Terms;
 use crate::core::Observed;
+use crate::idempotency;
 use crate::keys;
 use crate::records::{Records, Scope, parse, text};
 use crate::seen::Seen;
@@ -21,6 +24,8 @@ use crate::seen::Seen;
 const TRIES: u32 = 16;
 /// How long is waited for an owner's newest word.
 const MOMENT: Duration = Duration::from_secs(1);
+/// Readers of events at the same time.
+const MAX_READERS: usize = 64;
 /// Format of the records.
 const FORMAT: u32 = 1;
 
@@ -49,6 +54,7 @@ struct Inner {
     seen: Mutex<Seen>,
     /// Some host was heard.
     heard: watch::Sender<()>,
+    readers: Arc<Semaphore>,
 }
 
 impl Shell {
@@ -71,6 +77,7 @@ impl Shell {
             next: AsyncMutex::default(),
             seen: Mutex::default(),
             heard: watch::Sender::default(),
+            readers: Arc::new(Semaphore::new(MAX_READERS)),
             store,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -90,6 +97,24 @@ impl Shell {
     /// The store's newest revision.
     pub(crate) fn revision(&self) -> Revision {
         *self.inner.store.newest().borrow()
+    }
+
+    /// The store's newest revision, as a value that changes.
+    pub(crate) fn newest(&self) -> watch::Receiver<Revision> {
+        self.inner.store.newest()
+    }
+
+    /// A place for one more reader of events, if there is one.
+    pub(crate) fn place_for_reader(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.inner.readers).try_acquire_owned().ok()
+    }
+
+    /// The numbers of the oldest event that is kept and of the newest; 1 and 0 in
+    /// an empty history.
+    pub(crate) async fn history_reach(&self) -> Result<(u64, u64), Problem> {
+        let first = Range { limit: 1, ..Range::prefix(keys::HISTORY) };
+        let oldest = self.range(first).await?.first().and_then(|e| keys::tail(&e.key));
+        Ok((oldest.unwrap_or(1), self.after_history().await? - 1))
     }
 
     /// Tells of changes that concern hosts.
@@ -177,29 +202,46 @@ impl Shell {
     /// Has records changed: reads them, lets `decide` change them, and writes what
     /// became different together with the history, if nobody changed them
     /// meanwhile. It goes on to its end where the caller is gone.
-    pub(crate) async fn change<T: Send + 'static>(
+    pub(crate) async fn change<T: Serialize + DeserializeOwned + Send + 'static>(
         &self,
         scope: Scope,
         decide: impl Fn(&mut Records) -> Result<T, Problem> + Send + Sync + 'static,
     ) -> Result<T, Problem> {
+        self.change_on(Terms::default(), scope, decide).await
+    }
+
+    /// As [`Self::change`], under terms: a dry run writes nothing, and with a key
+    /// the answer is written too.
+    pub(crate) async fn change_on<T: Serialize + DeserializeOwned + Send + 'static>(
+        &self,
+        terms: Terms,
+        scope: Scope,
+        decide: impl Fn(&mut Records) -> Result<T, Problem> + Send + Sync + 'static,
+    ) -> Result<T, Problem> {
         let shell = self.clone();
-        let work = tokio::spawn(async move { shell.change_here(&scope, decide).await });
+        let work = tokio::spawn(async move { shell.change_here(&terms, &scope, decide).await });
         work.await.map_err(|e| Problem::new(Code::Internal, format!("a change failed: {e}")))?
     }
 
-    async fn change_here<T>(
+    async fn change_here<T: Serialize + DeserializeOwned>(
         &self,
+        terms: &Terms,
         scope: &Scope,
         decide: impl Fn(&mut Records) -> Result<T, Problem>,
     ) -> Result<T, Problem> {
         let mut next = self.inner.next.lock().await;
         for _ in 0..TRIES {
+            if let Some(key) = &terms.key
+                && let Some(answer) = idempotency::kept(self, key).await?
+            {
+                return Ok(answer);
+            }
             let keys = scope.keys();
             let entries = self.read(keys.clone()).await?;
             let before = Records::read(scope, &entries)?;
             let mut after = before.clone();
             let answer = decide(&mut after)?;
-            if after == before {
+            if terms.dry_run || (after == before && terms.key.is_none()) {
                 return Ok(answer);
             }
             let first = match next.take() {
@@ -211,6 +253,10 @@ impl Shell {
                 transaction.expect(key, entry.as_ref());
             }
             after.write(&before, scope, &mut transaction)?;
+            if let Some(key) = &terms.key {
+                let answer = serde_json::to_value(&answer).map_err(unwritten)?;
+                idempotency::keep(self, key, answer, &mut transaction).await?;
+            }
             let following = record(&after, scope, first, &mut transaction)?;
             match self.inner.store.commit(transaction).await.map_err(unavailable)? {
                 Commit::Done(revision) => {
@@ -283,6 +329,10 @@ fn record(
         seq += 1;
     }
     Ok(seq)
+}
+
+fn unwritten(error: serde_json::Error) -> Problem {
+    Problem::new(Code::Internal, format!("an answer cannot be kept: {error}"))
 }
 
 fn unavailable(error: StoreError) -> Problem {

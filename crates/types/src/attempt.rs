@@ -3,13 +3,16 @@
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{Epoch, HostId, Incarnation, MigrationReport, VmId};
 
 /// One attempt to move one VM; time-ordered (UUID version 7).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct AttemptId(pub Uuid);
 
@@ -27,7 +30,7 @@ impl FromStr for AttemptId {
 }
 
 /// The side of a migration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Side {
     /// The host the VM leaves.
@@ -37,7 +40,7 @@ pub enum Side {
 }
 
 /// Whether a VM's processors run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum RunState {
     /// Executing.
@@ -60,7 +63,9 @@ impl fmt::Display for RunState {
 
 /// How far an attempt is. The order is the order in which phases happen;
 /// progress never goes back to an earlier one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum AttemptPhase {
     /// The destination prepares memory, taps, QEMU and carrier.
@@ -91,7 +96,7 @@ impl fmt::Display for AttemptPhase {
 }
 
 /// What the controller keeps of an attempt.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct AttemptRecord {
     /// Its id.
     pub id: AttemptId,
@@ -124,7 +129,7 @@ pub struct AttemptRecord {
 }
 
 /// A volatile observation of how a copy goes. Units are in the names.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Progress {
     /// Bytes of guest memory still to be sent in this round.
     pub remaining_bytes: u64,

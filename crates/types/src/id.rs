@@ -1,9 +1,11 @@
 //! Identifiers. Every one that a user, a file or a peer supplies is checked at
 //! the border, so that no later code has to ask whether it is safe.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -25,8 +27,9 @@ impl IdError {
 }
 
 macro_rules! name {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $rule:literal, $check:expr) => {
-        $(#[$doc])*
+    ($(#[doc = $doc:literal])* $name:ident, $what:literal, $rule:literal, $pattern:literal,
+     $check:expr) => {
+        $(#[doc = $doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
@@ -64,6 +67,27 @@ macro_rules! name {
                 f.pad(&self.0)
             }
         }
+
+        text_schema!($name, $pattern, concat!($($doc),*, " ", $rule, "."));
+    };
+}
+
+/// A text in JSON that keeps to a pattern.
+macro_rules! text_schema {
+    ($name:ident, $pattern:literal, $description:expr) => {
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut SchemaGenerator) -> Schema {
+                json_schema!({
+                    "type": "string",
+                    "pattern": $pattern,
+                    "description": $description.trim(),
+                })
+            }
+        }
     };
 }
 
@@ -77,26 +101,32 @@ fn plain(s: &str, extra: &[u8]) -> bool {
 name!(
     /// A host's name.
     HostId, "host", "1 to 63 lower-case letters, digits and '-', beginning with a letter or digit",
+    "^[a-z0-9][a-z0-9-]{0,62}$",
     |s| plain(s, b"-") && !s.bytes().any(|b| b.is_ascii_uppercase())
 );
 name!(
     /// A VM's name, unique in the fleet.
     VmName, "VM name", "1 to 63 letters, digits, '-', '_' and '.', beginning with a letter or digit",
+    "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
     |s| plain(s, b"-_.")
 );
 name!(
     /// A storage pool's name; each host's configuration says where the pool is.
     PoolName, "pool", "1 to 63 letters, digits, '-' and '_', beginning with a letter or digit",
+    "^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$",
     |s| plain(s, b"-_")
 );
 name!(
     /// A file of a pool: one path component, never a path.
     FileName, "file", "1 to 63 letters, digits, '-', '_' and '.', beginning with a letter or digit",
+    "^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$",
     |s| plain(s, b"-_.")
 );
 
 /// A VM's UUID: its identity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(transparent)]
 pub struct VmId(pub Uuid);
 
@@ -165,6 +195,12 @@ impl From<MacAddr> for String {
         m.to_string()
     }
 }
+
+text_schema!(
+    MacAddr,
+    "^[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){5}$",
+    "A unicast MAC address, such as 52:54:00:12:34:56."
+);
 
 impl fmt::Display for MacAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

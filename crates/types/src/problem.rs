@@ -1,13 +1,14 @@
 //! Errors as users and scripts meet them: a stable code, a sentence, a remedy.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $text:literal, $status:literal, $exit:literal;)*) => {
+    ($(#[doc = $doc:literal] $name:ident = $text:literal, $status:literal, $exit:literal;)*) => {
         /// A stable machine-readable code of a problem.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
         pub enum Code {
-            $($(#[$doc])* #[serde(rename = $text)] $name,)*
+            $(#[doc = $doc] #[serde(rename = $text)] $name,)*
         }
 
         impl Code {
@@ -17,6 +18,11 @@ macro_rules! codes {
             /// The code as it is written in JSON.
             pub fn as_str(self) -> &'static str {
                 match self { $(Code::$name => $text,)* }
+            }
+
+            /// What it means, in a sentence.
+            pub fn title(self) -> &'static str {
+                match self { $(Code::$name => $doc,)* }.trim()
             }
 
             /// The HTTP status it travels with.
@@ -67,6 +73,12 @@ codes! {
     NoMigration = "no-migration", 409, 4;
     /// The destination owns the VM already.
     TooLate = "too-late", 409, 4;
+    /// The idempotency key was used for another request.
+    IdempotencyKeyReused = "idempotency-key-reused", 422, 7;
+    /// What happened after the cursor is not known here any more, or not yet.
+    CursorUnknown = "cursor-unknown", 410, 7;
+    /// Too many at the same time.
+    TooMany = "too-many", 429, 1;
     /// The record has changed since it was read.
     Conflict = "conflict", 409, 7;
     /// The store could not answer.
@@ -79,7 +91,7 @@ codes! {
 
 /// A problem, as the API returns it (`application/problem+json`, RFC 9457) and
 /// the command line prints it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, thiserror::Error)]
 #[error("{detail}")]
 pub struct Problem {
     /// Stable code.

@@ -1,12 +1,13 @@
 //! A VM's spec, as users write it in TOML and as the store keeps it.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{Bytes, FileName, MacAddr, PoolName, VmId, VmName};
 
 /// Everything that makes a VM the machine it is. Identity (name, UUID, MACs,
 /// machine type) never changes in a move.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VmSpec {
     /// Unique name.
@@ -41,7 +42,7 @@ pub struct VmSpec {
 }
 
 /// A file of a storage pool.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageRef {
     /// The pool.
@@ -51,7 +52,7 @@ pub struct ImageRef {
 }
 
 /// Direct kernel boot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct BootSpec {
     /// The kernel.
@@ -65,7 +66,7 @@ pub struct BootSpec {
 }
 
 /// A disk on storage that every host of the VM shares.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DiskSpec {
     /// The pool.
@@ -80,7 +81,7 @@ pub struct DiskSpec {
 }
 
 /// Image formats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DiskFormat {
     /// Plain bytes.
@@ -90,7 +91,7 @@ pub enum DiskFormat {
 }
 
 /// Disk buses.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DiskBus {
     /// virtio-blk.
@@ -101,7 +102,7 @@ pub enum DiskBus {
 }
 
 /// A network interface (virtio-net).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NicSpec {
     /// Its address; made at creation when absent.
@@ -112,7 +113,7 @@ pub struct NicSpec {
 }
 
 /// What the first serial port is connected to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SerialSpec {
     /// A log file on the host (`serial.log` in the VM's directory).

@@ -1,9 +1,11 @@
 //! Quantities with their units. JSON carries plain numbers (bytes, bits a
 //! second); files that people write may use texts such as `"2GiB"` or `"1gbit"`.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// The page size of the migration stream on x86-64: target pages are 4 KiB even
@@ -111,6 +113,29 @@ impl<'de> Deserialize<'de> for Rate {
         }
     }
 }
+
+/// A quantity in JSON: a number when it is told, a number or a text with its unit
+/// when it is read.
+macro_rules! quantity_schema {
+    ($name:ident, $unit:literal) => {
+        impl JsonSchema for $name {
+            fn schema_name() -> Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+                let kinds = match generator.contract().is_serialize() {
+                    true => serde_json::json!("integer"),
+                    false => serde_json::json!(["integer", "string"]),
+                };
+                json_schema!({ "type": kinds, "minimum": 0, "description": $unit })
+            }
+        }
+    };
+}
+
+quantity_schema!(Bytes, "An amount of bytes; texts such as \"2GiB\" are read too.");
+quantity_schema!(Rate, "A rate in bits a second; texts such as \"1gbit\" are read too.");
 
 impl fmt::Display for Bytes {
     /// Rounded to one decimal, for people; never parsed back.

@@ -3,19 +3,15 @@
 use std::fs::File;
 use std::io::Read;
 
-use api::body::{AttemptView, MigrateRequest};
-use api::{Json, Peer, Rejection};
-use axum::extract::State;
-use axum::http::StatusCode;
+use api::body::{AttemptView, MigrateRequest, Nothing};
 use types::{AttemptId, Code, HostId, Problem, RunState, VmId, VmName};
 use uuid::Uuid;
 
-use super::vms::Nothing;
-use super::{Answer, find};
+use super::find;
+use crate::call::Call;
 use crate::core::{self, Attempt};
 use crate::fleet::Fleet;
 use crate::intent;
-use crate::param::Param;
 use crate::records::{Records, Scope};
 use crate::shell::Shell;
 use crate::when::now_ms;
@@ -26,14 +22,11 @@ const BLACKOUT: u64 = 300;
 const SECRET: usize = 32;
 
 pub(super) async fn migrate(
-    State(shell): State<Shell>,
-    peer: Peer,
-    Param(wanted): Param<VmName>,
-    Json(request): Json<MigrateRequest>,
-) -> Result<(StatusCode, Json<AttemptView>), Rejection> {
-    let user = peer.admin()?.to_owned();
-    let (id, records) = find(&shell, &wanted).await?;
-    let to = target(&shell, id, records, request.to).await?;
+    call: Call<VmName, MigrateRequest, AttemptView>,
+) -> Result<AttemptView, Problem> {
+    let request = &call.body;
+    let (id, records) = find(&call.shell, &call.at).await?;
+    let to = target(&call.shell, id, records, request.to.clone()).await?;
     let attempt = AttemptId(Uuid::now_v7());
     let request = core::Request {
         id: attempt,
@@ -42,9 +35,10 @@ pub(super) async fn migrate(
         secret: secret()?,
         verify: request.verify,
         blackout_budget_ms: request.blackout_budget_ms.unwrap_or(BLACKOUT),
-        user,
+        user: call.user(),
         now_ms: now_ms(),
     };
+    let shell = call.shell.clone();
     let decide = move |records: &mut Records| {
         let vm = records.vm_mut()?.clone();
         let own = records.own.as_mut().ok_or_else(|| not_running(&vm.spec.name))?;
@@ -53,10 +47,9 @@ pub(super) async fn migrate(
         }
         let (attempt, notes) = core::migrate(own, &vm, request.clone())?;
         (records.attempt, records.notes) = (Some(attempt), notes);
-        Ok(records.attempt.clone())
+        view(&shell, records.attempt.as_ref())
     };
-    let made = shell.change(Scope::vm(id).attempt(attempt), decide).await?;
-    Ok((StatusCode::ACCEPTED, Json(view(&shell, made)?)))
+    call.change(Scope::vm(id).attempt(attempt), decide).await
 }
 
 /// The host to go to, which has passed the preflight.
@@ -84,40 +77,34 @@ async fn target(
 }
 
 pub(super) async fn cancel(
-    State(shell): State<Shell>,
-    peer: Peer,
-    Param(wanted): Param<VmName>,
-    Json(Nothing {}): Json<Nothing>,
-) -> Answer<AttemptView> {
-    let user = peer.admin()?.to_owned();
-    let (id, records) = find(&shell, &wanted).await?;
+    call: Call<VmName, Nothing, AttemptView>,
+) -> Result<AttemptView, Problem> {
+    let (user, shell) = (call.user(), call.shell.clone());
+    let (id, records) = find(&shell, &call.at).await?;
     let attempt =
-        records.own.and_then(|own| own.attempt).ok_or_else(|| core::no_migration(&wanted))?;
+        records.own.and_then(|own| own.attempt).ok_or_else(|| core::no_migration(&call.at))?;
     let decide = move |records: &mut Records| {
         let (own, attempt) = records.migration()?;
         records.notes = core::cancel(own, attempt, &user)?;
-        Ok(records.attempt.clone())
+        view(&shell, records.attempt.as_ref())
     };
-    let ended = shell.change(Scope::vm(id).attempt(attempt), decide).await?;
-    Ok(Json(view(&shell, ended)?))
+    call.change(Scope::vm(id).attempt(attempt), decide).await
 }
 
 pub(super) async fn show(
-    State(shell): State<Shell>,
-    peer: Peer,
-    Param(id): Param<AttemptId>,
-) -> Answer<AttemptView> {
-    peer.admin()?;
-    let records = shell.records(&intent::scope(&shell, id).await?).await?;
-    Ok(Json(view(&shell, records.attempt)?))
+    call: Call<AttemptId, Nothing, AttemptView>,
+) -> Result<AttemptView, Problem> {
+    let shell = call.shell;
+    let records = shell.records(&intent::scope(&shell, call.at).await?).await?;
+    view(&shell, records.attempt.as_ref())
 }
 
-fn view(shell: &Shell, attempt: Option<Attempt>) -> Result<AttemptView, Problem> {
-    let record = attempt
+fn view(shell: &Shell, attempt: Option<&Attempt>) -> Result<AttemptView, Problem> {
+    let record = &attempt
         .ok_or_else(|| Problem::new(Code::AttemptUnknown, "there is no such attempt"))?
         .record;
     let progress = shell.seen().progress(record.id);
-    Ok(AttemptView { phase: record.phase, progress, report: record.report })
+    Ok(AttemptView { phase: record.phase, progress, report: record.report.clone() })
 }
 
 fn not_running(vm: &VmName) -> Problem {

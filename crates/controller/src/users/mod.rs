@@ -1,23 +1,20 @@
 //! What users ask.
 
+mod events;
 mod migrations;
 mod vms;
 
-use api::body::{HistoryEvent, HistoryQuery, HostView};
-use api::{Json, Peer, Rejection, path};
-use axum::Router;
-use axum::extract::State;
-use axum::routing::{get, post};
+use api::body::{HistoryEvent, HistoryQuery, HostView, Nothing};
+use api::contract;
 use store::Range;
 use types::{Problem, VmId, VmName};
 
+use crate::call::Call;
 use crate::fleet::Fleet;
 use crate::keys;
-use crate::param::Asked;
 use crate::records::{Records, Scope, parse};
+use crate::routes::{Plain, Routes};
 use crate::shell::{Shell, parse_all};
-
-type Answer<T> = Result<Json<T>, Rejection>;
 
 /// Most events of one answer.
 const MAX_HISTORY: usize = 10_000;
@@ -26,32 +23,32 @@ const HISTORY: u32 = 1000;
 /// Events read at a time.
 const PAGE: usize = 1000;
 
-pub(crate) fn routes() -> Router<Shell> {
-    Router::new()
-        .route(path::HOSTS, get(hosts))
-        .route(path::HISTORY, get(history))
-        .route(path::VMS, get(vms::list).post(vms::create))
-        .route(path::VM, get(vms::show).delete(vms::remove))
-        .route(path::VM_START, post(vms::start))
-        .route(path::VM_STOP, post(vms::stop))
-        .route(path::VM_PAUSE, post(vms::pause))
-        .route(path::VM_RESUME, post(vms::resume))
-        .route(path::VM_MIGRATE, post(migrations::migrate))
-        .route(path::VM_CANCEL, post(migrations::cancel))
-        .route(path::ATTEMPT, get(migrations::show))
+pub(crate) fn routes(routes: Routes) -> Routes {
+    routes
+        .add(contract::HOSTS, hosts)
+        .add(contract::HISTORY, history)
+        .respond(contract::EVENTS, events::follow)
+        .add(contract::VMS, vms::list)
+        .add(contract::VM_CREATE, vms::create)
+        .add(contract::VM, vms::show)
+        .add(contract::VM_DELETE, vms::remove)
+        .add(contract::VM_START, vms::start)
+        .add(contract::VM_STOP, vms::stop)
+        .add(contract::VM_PAUSE, vms::pause)
+        .add(contract::VM_RESUME, vms::resume)
+        .add(contract::VM_MIGRATE, migrations::migrate)
+        .add(contract::VM_CANCEL, migrations::cancel)
+        .add(contract::ATTEMPT, migrations::show)
 }
 
-async fn hosts(State(shell): State<Shell>, peer: Peer) -> Answer<Vec<HostView>> {
-    peer.admin()?;
-    Ok(Json(Fleet::read(&shell).await?.views(&shell)))
+async fn hosts(call: Plain<Vec<HostView>>) -> Result<Vec<HostView>, Problem> {
+    Ok(Fleet::read(&call.shell).await?.views(&call.shell))
 }
 
 async fn history(
-    State(shell): State<Shell>,
-    peer: Peer,
-    Asked(query): Asked<HistoryQuery>,
-) -> Answer<Vec<HistoryEvent>> {
-    peer.admin()?;
+    call: Call<(), Nothing, Vec<HistoryEvent>, HistoryQuery>,
+) -> Result<Vec<HistoryEvent>, Problem> {
+    let Call { shell, query, .. } = call;
     let limit = (query.limit.unwrap_or(HISTORY) as usize).min(MAX_HISTORY);
     let mut found: Vec<HistoryEvent> = Vec::new();
     let mut after = query.after.unwrap_or(0);
@@ -65,7 +62,7 @@ async fn history(
         found.extend(page.into_iter().filter(of_vm));
     }
     found.truncate(limit);
-    Ok(Json(found))
+    Ok(found)
 }
 
 /// The VM of that name or UUID.

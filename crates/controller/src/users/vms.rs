@@ -1,26 +1,19 @@
 //! VMs: made, shown, started, stopped, paused, resumed, removed.
 
-use api::body::{StartRequest, VmView};
-use api::{Json, Peer};
-use axum::extract::State;
-use serde::Deserialize;
+use api::body::{Nothing, StartRequest, VmView};
 use types::{Code, Epoch, HostId, MacAddr, Ownership, Problem, RunState, VmId, VmName, VmSpec};
 use uuid::Uuid;
 
-use super::{Answer, find};
+use super::find;
+use crate::call::Call;
 use crate::core::{self, Note, Observed, Vm};
 use crate::fleet::Fleet;
-use crate::param::Param;
 use crate::records::{Gone, Records, Scope};
+use crate::routes::Plain;
 use crate::shell::Shell;
 
-/// `{}`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Nothing {}
-
-pub(super) async fn list(State(shell): State<Shell>, peer: Peer) -> Answer<Vec<VmView>> {
-    peer.admin()?;
+pub(super) async fn list(call: Plain<Vec<VmView>>) -> Result<Vec<VmView>, Problem> {
+    let shell = call.shell;
     let fleet = Fleet::read(&shell).await?;
     let mut views = Vec::new();
     for (id, vm, own) in fleet.vms {
@@ -28,28 +21,20 @@ pub(super) async fn list(State(shell): State<Shell>, peer: Peer) -> Answer<Vec<V
         views.push(view(&shell, id, records)?);
     }
     views.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
-    Ok(Json(views))
+    Ok(views)
 }
 
-pub(super) async fn show(
-    State(shell): State<Shell>,
-    peer: Peer,
-    Param(wanted): Param<VmName>,
-) -> Answer<VmView> {
-    peer.admin()?;
-    let (id, records) = find(&shell, &wanted).await?;
-    Ok(Json(view(&shell, id, records)?))
+pub(super) async fn show(call: VmCall) -> Result<VmView, Problem> {
+    let (id, records) = find(&call.shell, &call.at).await?;
+    view(&call.shell, id, records)
 }
 
-pub(super) async fn create(
-    State(shell): State<Shell>,
-    peer: Peer,
-    Json(mut spec): Json<VmSpec>,
-) -> Answer<VmView> {
-    let user = peer.admin()?.to_owned();
+pub(super) async fn create(call: Call<(), VmSpec, VmView>) -> Result<VmView, Problem> {
+    let (user, shell) = (call.user(), call.shell.clone());
+    let mut spec = call.body.clone();
     let wrong = |detail: String| Problem::new(Code::InvalidSpec, detail);
     if Uuid::parse_str(spec.name.as_str()).is_ok() {
-        return Err(wrong("name: must not look like a UUID".to_owned()).into());
+        return Err(wrong("name: must not look like a UUID".to_owned()));
     }
     let id = *spec.uuid.get_or_insert_with(|| VmId(Uuid::new_v4()));
     for nic in &mut spec.nics {
@@ -72,20 +57,15 @@ pub(super) async fn create(
         let start_generation = records.gone.as_ref().map_or(0, |gone| gone.vm.start_generation);
         records.vm = Some(Vm { spec, desired, start_generation });
         records.notes = vec![Note::by(&user, "vm-created").detail(id.to_string())];
-        Ok(records.clone())
+        view(&shell, id, records.clone())
     };
-    let records = shell.change(scope, decide).await?;
-    Ok(Json(view(&shell, id, records)?))
+    call.change(scope, decide).await
 }
 
-pub(super) async fn remove(
-    State(shell): State<Shell>,
-    peer: Peer,
-    Param(wanted): Param<VmName>,
-) -> Answer<serde_json::Value> {
-    let user = peer.admin()?.to_owned();
-    let (id, found) = find(&shell, &wanted).await?;
-    let name = found.vm_name().ok_or_else(|| unknown(&wanted))?;
+pub(super) async fn remove(call: Call<VmName, Nothing, Nothing>) -> Result<Nothing, Problem> {
+    let (user, shell) = (call.user(), call.shell.clone());
+    let (id, found) = find(&shell, &call.at).await?;
+    let name = found.vm_name().ok_or_else(|| unknown(&call.at))?;
     shell.hear_out(id, may_be_removed).await?;
     let inner = shell.clone();
     let decide = move |records: &mut Records| {
@@ -96,10 +76,9 @@ pub(super) async fn remove(
         records.gone = Some(Gone { vm, own });
         (records.vm, records.own, records.name) = (None, None, None);
         records.notes = vec![Note::by(&user, "vm-removed")];
-        Ok(())
+        Ok(Nothing {})
     };
-    shell.change(Scope::vm(id).name(name), decide).await?;
-    Ok(Json(serde_json::json!({})))
+    call.change(Scope::vm(id).name(name), decide).await
 }
 
 /// Whether no newer word of the owner is needed, because it may be removed or is
@@ -109,19 +88,14 @@ fn may_be_removed(records: &Records, seen: &Observed) -> bool {
     vm.desired != RunState::Stopped || core::removable(vm, records.own.as_ref(), Some(seen)).is_ok()
 }
 
-pub(super) async fn start(
-    State(shell): State<Shell>,
-    peer: Peer,
-    Param(wanted): Param<VmName>,
-    Json(request): Json<StartRequest>,
-) -> Answer<VmView> {
-    let user = peer.admin()?.to_owned();
-    let (id, mut records) = find(&shell, &wanted).await?;
-    let on = match (request.on, &records.own) {
-        (Some(on), _) => Some(on),
+pub(super) async fn start(call: Call<VmName, StartRequest, VmView>) -> Result<VmView, Problem> {
+    let (user, shell) = (call.user(), &call.shell);
+    let (id, mut records) = find(shell, &call.at).await?;
+    let on = match (&call.body.on, &records.own) {
+        (Some(on), _) => Some(on.clone()),
         (None, own) => own.as_ref().map(|own| own.owner.clone()),
     };
-    let on = room(&shell, id, records.vm_mut()?, on).await?;
+    let on = room(shell, id, records.vm_mut()?, on).await?;
     if records.own.as_ref().is_some_and(|own| own.owner != on) {
         shell.hear_out(id, |_, seen| seen.owning).await?;
     }
@@ -136,7 +110,7 @@ pub(super) async fn start(
         records.own = own;
         Ok(notes)
     };
-    alter(&shell, id, decide).await
+    alter(&call, id, decide).await
 }
 
 /// The host to start on, which must be able to take the VM.
@@ -159,59 +133,45 @@ async fn room(shell: &Shell, id: VmId, vm: &Vm, on: Option<HostId>) -> Result<Ho
     Ok(on)
 }
 
-pub(super) async fn stop(
-    State(shell): State<Shell>,
-    peer: Peer,
-    Param(wanted): Param<VmName>,
-    Json(Nothing {}): Json<Nothing>,
-) -> Answer<VmView> {
-    turn(&shell, &peer, &wanted, |vm, own, _, user| core::stop(vm, own, user)).await
+pub(super) async fn stop(call: VmCall) -> Result<VmView, Problem> {
+    turn(call, |vm, own, _, user| core::stop(vm, own, user)).await
 }
 
-pub(super) async fn pause(
-    State(shell): State<Shell>,
-    peer: Peer,
-    Param(wanted): Param<VmName>,
-    Json(Nothing {}): Json<Nothing>,
-) -> Answer<VmView> {
-    turn(&shell, &peer, &wanted, core::pause).await
+pub(super) async fn pause(call: VmCall) -> Result<VmView, Problem> {
+    turn(call, core::pause).await
 }
 
-pub(super) async fn resume(
-    State(shell): State<Shell>,
-    peer: Peer,
-    Param(wanted): Param<VmName>,
-    Json(Nothing {}): Json<Nothing>,
-) -> Answer<VmView> {
-    turn(&shell, &peer, &wanted, core::resume).await
+pub(super) async fn resume(call: VmCall) -> Result<VmView, Problem> {
+    turn(call, core::resume).await
 }
+
+type VmCall = Call<VmName, Nothing, VmView>;
 
 /// A change of what is desired.
 type Turn = fn(&mut Vm, Option<&Ownership>, Option<&Observed>, &str) -> Result<Vec<Note>, Problem>;
 
-async fn turn(shell: &Shell, peer: &Peer, wanted: &VmName, turn: Turn) -> Answer<VmView> {
-    let user = peer.admin()?.to_owned();
-    let (id, _) = find(shell, wanted).await?;
+async fn turn(call: VmCall, turn: Turn) -> Result<VmView, Problem> {
+    let user = call.user();
+    let (id, _) = find(&call.shell, &call.at).await?;
     let decide = move |shell: &Shell, records: &mut Records| {
         let seen = shell.observed(id, records);
         let own = records.own.clone();
         turn(records.vm_mut()?, own.as_ref(), seen.as_ref(), &user)
     };
-    alter(shell, id, decide).await
+    alter(&call, id, decide).await
 }
 
-async fn alter(
-    shell: &Shell,
+async fn alter<B>(
+    call: &Call<VmName, B, VmView>,
     id: VmId,
     decide: impl Fn(&Shell, &mut Records) -> Result<Vec<Note>, Problem> + Send + Sync + 'static,
-) -> Answer<VmView> {
-    let inner = shell.clone();
+) -> Result<VmView, Problem> {
+    let shell = call.shell.clone();
     let decide = move |records: &mut Records| {
-        records.notes = decide(&inner, records)?;
-        Ok(records.clone())
+        records.notes = decide(&shell, records)?;
+        view(&shell, id, records.clone())
     };
-    let records = shell.change(Scope::vm(id), decide).await?;
-    Ok(Json(view(shell, id, records)?))
+    call.change(Scope::vm(id), decide).await
 }
 
 /// The VM, as shown.

@@ -10,6 +10,7 @@ use api::{Peer, Role};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
+use axum::response::Response;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use store::EmbeddedStore;
@@ -122,7 +123,7 @@ impl Rig {
         let (status, answer) = self.call(peer, method, path, body).await;
         let text = String::from_utf8(answer).unwrap();
         assert!(status.is_success(), "{method} {path}: {status} {text}");
-        let accepted = path.ends_with("/migrate");
+        let accepted = path.contains("/migrate");
         assert_eq!(status.as_u16(), if accepted { 202 } else { 200 });
         serde_json::from_str(&text).unwrap()
     }
@@ -188,12 +189,72 @@ impl Rig {
         view.spec.uuid.unwrap()
     }
 
-    /// web01 runs on host-a and is on its way to host-b.
-    pub(crate) async fn migrating(&self) -> (VmId, AttemptId) {
+    /// web01 runs on host-a; host-b is there too.
+    pub(crate) async fn running(&self) -> VmId {
         self.heard("host-a", &[]).await;
         let id = self.started("web01", "host-a").await;
         self.heard("host-a", &[facts(id, RunState::Running, 1)]).await;
         self.heard("host-b", &[]).await;
+        id
+    }
+
+    /// Whether there is such an operation, whatever it answers.
+    pub(crate) async fn serves(&self, method: &str, path: &str) -> bool {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let status = self.send(&self.admin, request).await.status();
+        // Refused by role, for its parameter or body: in any case by a handler. The
+        // router itself answers 404 or 405 without a problem.
+        let kind = self.kind(method, path).await;
+        assert!(kind.is_some() || [404, 405].contains(&status.as_u16()), "{method} {path}");
+        kind.is_some()
+    }
+
+    async fn kind(&self, method: &str, path: &str) -> Option<String> {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        let response = self.send(&self.admin, request).await;
+        let kind = response.headers().get(header::CONTENT_TYPE)?;
+        Some(kind.to_str().unwrap().to_owned())
+    }
+
+    pub(crate) async fn send(&self, peer: &Peer, mut request: Request<Body>) -> Response {
+        request.extensions_mut().insert(peer.clone());
+        self.app.clone().oneshot(request).await.unwrap()
+    }
+
+    /// An administrator's request with a key: its status, whether it was answered
+    /// before, and the answer.
+    pub(crate) async fn keyed(
+        &self,
+        method: &str,
+        path: &str,
+        body: Value,
+        key: &str,
+    ) -> (StatusCode, bool, Value) {
+        self.keyed_as(&self.admin, method, path, body, key).await
+    }
+
+    pub(crate) async fn keyed_as(
+        &self,
+        peer: &Peer,
+        method: &str,
+        path: &str,
+        body: Value,
+        key: &str,
+    ) -> (StatusCode, bool, Value) {
+        let request = Request::builder().method(method).uri(path);
+        let key = axum::http::HeaderValue::from_bytes(key.as_bytes()).unwrap();
+        let request = request.header("idempotency-key", key);
+        let request = request.body(Body::from(body.to_string())).unwrap();
+        let response = self.send(peer, request).await;
+        let status = response.status();
+        let replayed = response.headers().contains_key("idempotent-replayed");
+        let answer = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, replayed, serde_json::from_slice(&answer).unwrap())
+    }
+
+    /// web01 runs on host-a and is on its way to host-b.
+    pub(crate) async fn migrating(&self) -> (VmId, AttemptId) {
+        let id = self.running().await;
         let to = json!({ "to": "host-b", "blackout_budget_ms": 100 });
         let view: api::body::AttemptView = self.admin("POST", "/v1/vms/web01/migrate", to).await;
         (id, view.report.attempt)
