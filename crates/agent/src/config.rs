@@ -35,6 +35,13 @@ pub struct AgentConfig {
     pub memory_dir: PathBuf,
     /// Memory for VMs: the size of that tmpfs.
     pub memory_size: Bytes,
+    /// Where guest memory of huge pages lies: a hugetlbfs of the agent's own. Without
+    /// it the host offers none.
+    #[serde(default)]
+    pub hugepages_dir: Option<PathBuf>,
+    /// Memory for VMs in huge pages of 2 MiB: the size of that hugetlbfs.
+    #[serde(default)]
+    pub hugepages_size: Bytes,
     /// The QEMU binary.
     pub qemu: PathBuf,
     /// Directories with QEMU's firmware, where not the built-in ones.
@@ -46,12 +53,22 @@ pub struct AgentConfig {
     /// How memory travels to this host. Anything but `direct` is a fall-back.
     #[serde(default)]
     pub data_plane: DataPlane,
+    /// UEFI firmware: its code, and variables of a VM that has never run. Looked for
+    /// in the usual places when absent.
+    #[serde(default)]
+    pub uefi_code: Option<PathBuf>,
+    /// See `uefi_code`.
+    #[serde(default)]
+    pub uefi_vars: Option<PathBuf>,
     /// Bridges that NICs may be plugged into.
     #[serde(default)]
     pub bridges: Vec<PoolName>,
     /// Storage pools: name and directory.
     #[serde(default)]
     pub pools: BTreeMap<PoolName, PathBuf>,
+    /// Pools of block devices: name and directory, such as `/dev/disk/by-id`.
+    #[serde(default)]
+    pub device_pools: BTreeMap<PoolName, PathBuf>,
 }
 
 /// How memory travels.
@@ -83,7 +100,51 @@ impl AgentConfig {
         if !config.controller.starts_with("https://") {
             return Err(fail("controller: must be https://address:port".into()));
         }
+        config.check_memory().and_then(|()| config.check_pools()).map_err(fail)?;
         Ok(config)
+    }
+}
+
+impl AgentConfig {
+    fn check_memory(&self) -> Result<(), String> {
+        if self.hugepages_dir.is_some() != (self.hugepages_size.0 > 0) {
+            return Err("hugepages_dir, hugepages_size: give both or none".into());
+        }
+        if !self.hugepages_size.0.is_multiple_of(2 << 20) {
+            return Err("hugepages_size: must be a multiple of 2 MiB".into());
+        }
+        if self.uefi_code.is_some() != self.uefi_vars.is_some() {
+            return Err("uefi_code, uefi_vars: give both or none".into());
+        }
+        Ok(())
+    }
+
+    fn check_pools(&self) -> Result<(), String> {
+        match self.device_pools.keys().find(|name| self.pools.contains_key(*name)) {
+            Some(name) => Err(format!("device_pools: {name} is a pool of files already")),
+            None => Ok(()),
+        }
+    }
+
+    /// The host's part of every VM's life; `carrier` is this program.
+    pub(crate) fn hypervisor(&self, carrier: PathBuf) -> vmm::HostConfig {
+        let size = self.hugepages_size;
+        let uefi = self.uefi_code.clone().zip(self.uefi_vars.clone());
+        vmm::HostConfig {
+            qemu: self.qemu.clone(),
+            data_dirs: self.qemu_data.clone(),
+            accel: self.accel.clone(),
+            run_dir: self.run_dir.clone(),
+            state_dir: self.state_dir.clone(),
+            memory_dir: self.memory_dir.clone(),
+            memory_size: self.memory_size,
+            hugepages: self.hugepages_dir.clone().map(|dir| vmm::HugePages { dir, size }),
+            uefi: uefi.map(|(code, vars)| vmm::UefiFiles { code, vars }),
+            pools: self.pools.clone(),
+            device_pools: self.device_pools.clone(),
+            bridges: self.bridges.clone(),
+            carrier,
+        }
     }
 }
 
@@ -134,6 +195,10 @@ mod tests {
             ("\"4GiB\"", "\"4 parsecs\"", "memory_size"),
             ("bridges", "bridgse", "bridgse"),
             ("host-a\"", "a/b\"", "host"),
+            ("bridges", "hugepages_size = \"1GiB\"\nbridges", "hugepages_dir"),
+            ("bridges", "hugepages_size = 3\nhugepages_dir = \"/h\"\nbridges", "2 MiB"),
+            ("bridges", "uefi_code = \"/code\"\nbridges", "uefi_vars"),
+            ("[pools]", "[device_pools]\nimages = \"/dev\"\n[pools]", "device_pools"),
         ] {
             let error = load(&GOOD.replacen(from, to, 1)).unwrap_err();
             assert!(error.contains(named), "{named}: {error}");

@@ -41,10 +41,19 @@ impl Host {
             cpus: facts.cpus,
             memory: facts.memory_total,
             memory_used: facts.memory_used,
+            hugepages: facts.hugepages_total,
+            hugepages_used: facts.hugepages_used,
+            uefi: facts.uefi,
             qemu: facts.version,
             accel: facts.accel.to_string(),
             bridges: self.config.bridges.clone(),
-            pools: self.config.pools.keys().cloned().collect(),
+            pools: self
+                .config
+                .pools
+                .keys()
+                .chain(self.config.device_pools.keys())
+                .cloned()
+                .collect(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         }
     }

@@ -25,7 +25,7 @@ mod vm;
 use std::sync::Arc;
 
 use api::client::{Client, ClientConfig};
-use vmm::{HostConfig, Hypervisor};
+use vmm::Hypervisor;
 
 pub use config::{AgentConfig, ConfigError, DataPlane};
 pub use journal::JournalError;
@@ -59,19 +59,8 @@ pub enum AgentError {
 /// What keeps it from starting. Once it runs, it waits for what is missing.
 pub async fn run(config: AgentConfig) -> Result<(), AgentError> {
     let journal = Journal::open(&config.state_dir)?;
-    let hypervisor = Hypervisor::open(HostConfig {
-        qemu: config.qemu.clone(),
-        data_dirs: config.qemu_data.clone(),
-        accel: config.accel.clone(),
-        run_dir: config.run_dir.clone(),
-        state_dir: config.state_dir.clone(),
-        memory_dir: config.memory_dir.clone(),
-        memory_size: config.memory_size,
-        pools: config.pools.clone(),
-        bridges: config.bridges.clone(),
-        carrier: std::env::current_exe().map_err(AgentError::Program)?,
-    })
-    .await?;
+    let carrier = std::env::current_exe().map_err(AgentError::Program)?;
+    let hypervisor = Hypervisor::open(config.hypervisor(carrier)).await?;
     // Two lines: a long poll on one never delays a claim on the other.
     let line = || {
         Client::new(ClientConfig {

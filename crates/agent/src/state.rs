@@ -2,19 +2,23 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::PathBuf;
 
-/// BLAKE3 of a memory file, in hexadecimal. Blocking; about half a second a GiB.
-pub(crate) fn memory_digest(file: &Path) -> io::Result<String> {
-    let mut file = File::open(file)?;
+/// BLAKE3 of memory files, one after another, in hexadecimal. Blocking; about half a
+/// second a GiB.
+pub(crate) fn memory_digest(files: &[PathBuf]) -> io::Result<String> {
     let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0u8; 1 << 20];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => return Ok(hasher.finalize().to_hex().to_string()),
-            n => hasher.update(&buffer[..n]),
-        };
+    let mut buffer = vec![0u8; 2 << 20];
+    for file in files {
+        let mut file = File::open(file)?;
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break,
+                n => hasher.update(&buffer[..n]),
+            };
+        }
     }
+    Ok(hasher.finalize().to_hex().to_string())
 }
 
 /// BLAKE3 of what QEMU's `info registers -a` shows, without the lazily kept

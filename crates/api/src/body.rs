@@ -20,6 +20,15 @@ pub struct HostFacts {
     pub memory: Bytes,
     /// Memory of it that VMs and incoming VMs hold.
     pub memory_used: Bytes,
+    /// Memory that VMs may use in huge pages of 2 MiB.
+    #[serde(default)]
+    pub hugepages: Bytes,
+    /// Of this, what VMs and incoming VMs hold.
+    #[serde(default)]
+    pub hugepages_used: Bytes,
+    /// BLAKE3 of the UEFI firmware's code; absent: the host has no UEFI firmware.
+    #[serde(default)]
+    pub uefi: Option<String>,
     /// QEMU's version, as it says.
     pub qemu: String,
     /// How guests are executed: `kvm` or `tcg`.

@@ -17,6 +17,7 @@ mod destination;
 mod ending;
 mod error;
 mod flow;
+mod memory;
 mod net;
 mod outbox;
 mod placement;

@@ -1,15 +1,13 @@
 //! The placement table: where the pages of a RAM block are written.
 
-use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::unix::fs::FileExt;
 
 use pages::{Head, PAGE_SIZE, Run};
-use rustix::fs::{FallocateFlags, fallocate};
 use stream::RamBlock;
 use types::BlockPlacement;
 
 use crate::CarrierError;
+use crate::memory::Memory;
 
 /// Open memory files and what has been written to them.
 pub(crate) struct Placement {
@@ -18,7 +16,7 @@ pub(crate) struct Placement {
 
 struct Placed {
     name: String,
-    file: File,
+    file: Memory,
     offset: u64,
     length: u64,
     /// Its index in the stream, once the stream has said so.
@@ -35,8 +33,7 @@ impl Placement {
             let fail = |e: &dyn ToString| {
                 CarrierError::Memory(format!("{}: {}", row.file.display(), e.to_string()))
             };
-            let file = OpenOptions::new().write(true).open(&row.file).map_err(|e| fail(&e))?;
-            let size = file.metadata().map_err(|e| fail(&e))?.len();
+            let (file, size) = Memory::open(&row.file).map_err(|e| fail(&e))?;
             let end = row.offset.checked_add(row.length);
             if end.is_none_or(|end| end > size) || !row.length.is_multiple_of(PAGE_SIZE as u64) {
                 return Err(fail(&"the table does not fit the file"));
@@ -114,8 +111,7 @@ impl Placed {
     fn write(&mut self, head: &Head, mut data: &[u8]) -> io::Result<()> {
         for run in &head.zero {
             if self.any_touched(*run) {
-                let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-                fallocate(&self.file, flags, self.offset + run.offset(), run.bytes())?;
+                self.file.clear(self.offset + run.offset(), run.bytes())?;
                 self.mark(*run, false);
             }
         }
@@ -123,7 +119,7 @@ impl Placed {
             let (bytes, rest) = data
                 .split_at_checked(run.bytes() as usize)
                 .ok_or_else(|| io::Error::other("a batch is shorter than its runs"))?;
-            self.file.write_all_at(bytes, self.offset + run.offset())?;
+            self.file.write(bytes, self.offset + run.offset())?;
             self.mark(*run, true);
             data = rest;
         }

@@ -3,11 +3,21 @@
 use std::collections::{BTreeMap, HashMap};
 
 use api::body::HostView;
-use types::{AttemptId, AttemptPhase, Bytes, HostId, Ownership, Problem, RunState, VmId};
+use types::{
+    AttemptId, AttemptPhase, Bytes, HostId, MemoryPages, Ownership, Problem, RunState, VmId, VmSpec,
+};
 
 use crate::core::{Attempt, Vm};
 use crate::keys;
 use crate::shell::{Shell, parse_all};
+
+/// Bytes that VMs of a host have or will have.
+#[derive(Debug, Clone, Copy, Default)]
+struct Promised {
+    normal: u64,
+    /// In reserved huge pages.
+    huge: u64,
+}
 
 /// Every VM and every open attempt.
 pub(crate) struct Fleet {
@@ -38,11 +48,15 @@ impl Fleet {
 
     /// Memory that is promised on each host: VMs that shall run or were seen
     /// there, and VMs that are on their way.
-    fn promised(&self, shell: &Shell) -> BTreeMap<HostId, u64> {
-        let mut promised = BTreeMap::<HostId, u64>::new();
-        let mut add = |host: &HostId, memory: u64| {
-            let sum = promised.entry(host.clone()).or_default();
-            *sum = sum.saturating_add(memory);
+    fn promised(&self, shell: &Shell) -> BTreeMap<HostId, Promised> {
+        let mut promised = BTreeMap::<HostId, Promised>::new();
+        let mut add = |host: &HostId, spec: &VmSpec| {
+            let promised = promised.entry(host.clone()).or_default();
+            let sum = match spec.memory_pages {
+                MemoryPages::Normal => &mut promised.normal,
+                MemoryPages::Huge => &mut promised.huge,
+            };
+            *sum = sum.saturating_add(spec.memory.0);
         };
         let seen = shell.seen();
         for (id, vm, own) in &self.vms {
@@ -50,13 +64,13 @@ impl Fleet {
             let said = seen.vm(&own.owner, *id);
             let there = said.is_some_and(|s| s.facts.state != RunState::Stopped);
             if vm.desired != RunState::Stopped || there {
-                add(&own.owner, vm.spec.memory.0);
+                add(&own.owner, &vm.spec);
             }
             for attempt in self.open.iter().filter(|a| a.record.vm == *id) {
-                let (record, memory) = (&attempt.record, vm.spec.memory.0);
+                let record = &attempt.record;
                 for party in [&record.from, &record.to] {
                     if *party != own.owner && own.attempt == Some(record.id) {
-                        add(party, memory);
+                        add(party, &vm.spec);
                     }
                 }
             }
@@ -76,12 +90,16 @@ impl Fleet {
         let seen = shell.seen();
         let host = |host: &crate::seen::Host| {
             let facts = &host.facts;
-            let promised = promised.get(&facts.host).copied().unwrap_or(0);
-            let taken = facts.memory_used.0.max(promised);
+            let promised = promised.get(&facts.host).copied().unwrap_or_default();
+            let free = |all: Bytes, used: Bytes, promised: u64| {
+                Bytes(all.0.saturating_sub(used.0.max(promised)))
+            };
             planner::Host {
                 id: facts.host.clone(),
                 up: host.up(),
-                free: Bytes(facts.memory.0.saturating_sub(taken)),
+                free: free(facts.memory, facts.memory_used, promised.normal),
+                free_huge: free(facts.hugepages, facts.hugepages_used, promised.huge),
+                uefi: facts.uefi.clone(),
                 qemu: facts.qemu.clone(),
                 accel: facts.accel.clone(),
                 bridges: facts.bridges.clone(),

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use serde::de::DeserializeOwned;
+use toml::de::DeTable;
 
 use crate::failure::{Failure, USAGE};
 
@@ -37,10 +38,14 @@ pub(crate) fn bounded(path: &Path) -> Result<&Path, Failure> {
     }
 }
 
-fn text(path: &Path) -> Result<String, Failure> {
+/// Reads a file of text; `-` is standard input.
+///
+/// # Errors
+/// It cannot be read, is larger than 1 MiB, or is no text.
+pub(crate) fn text(path: &Path) -> Result<String, Failure> {
     let failed = |e: io::Error| {
         Failure::new(USAGE, format!("{}: {e}", path.display()))
-            .help("name a TOML file of at most 1 MiB")
+            .help("name a text file of at most 1 MiB")
     };
     let source: Box<dyn Read> = if path.as_os_str() == "-" {
         Box::new(io::stdin())
@@ -56,19 +61,29 @@ fn text(path: &Path) -> Result<String, Failure> {
 }
 
 /// The line, from 1, where a field such as `memory` or `disks[1].file` stands in
-/// a TOML text, as far as a look at the lines can tell.
+/// a TOML text, or the nearest thing around it that is there.
 pub(crate) fn line_of(text: &str, field: &str) -> Option<usize> {
-    let leaf = field.rsplit('.').next()?.split('[').next()?;
-    let index = field
-        .split_once('[')
-        .and_then(|(_, rest)| rest.split(']').next()?.parse::<usize>().ok())
-        .unwrap_or(0);
-    let is_it = |line: &&str| {
-        let rest = line.trim_start().strip_prefix(leaf).unwrap_or("").trim_start();
-        rest.starts_with('=')
+    let document = DeTable::parse(text).ok()?;
+    let at = place(document.get_ref(), field)?;
+    Some(text.get(..at)?.matches('\n').count() + 1)
+}
+
+/// Where a field begins, in bytes.
+fn place(table: &DeTable<'_>, field: &str) -> Option<usize> {
+    let (name, rest) = match field.find(['.', '[']) {
+        Some(end) => field.split_at(end),
+        None => (field, ""),
     };
-    let mut found = text.lines().enumerate().filter(|(_, line)| is_it(line));
-    found.nth(index).map(|(number, _)| number + 1)
+    let (key, value) = table.iter().find(|(key, _)| key.get_ref() == name)?;
+    let (mut at, mut value, mut rest) = (key.span().start, value, rest);
+    if let Some((index, behind)) = rest.strip_prefix('[').and_then(|r| r.split_once(']')) {
+        let element = value.get_ref().as_array().zip(index.parse::<usize>().ok());
+        if let Some(element) = element.and_then(|(array, index)| array.get(index)) {
+            (at, value, rest) = (element.span().start, element, behind);
+        }
+    }
+    let inner = value.get_ref().as_table().zip(rest.strip_prefix('.'));
+    inner.and_then(|(table, field)| place(table, field)).or(Some(at))
 }
 
 #[cfg(test)]
@@ -94,10 +109,23 @@ mod tests {
 
     #[test]
     fn fields_are_found_in_their_lines() {
-        let text = "name = \"a\"\nmemory=3\n[[disks]]\nfile = \"x\"\n[[disks]]\n  file = \"x\"\n";
-        assert_eq!(line_of(text, "memory"), Some(2));
-        assert_eq!(line_of(text, "disks[1].file"), Some(6));
-        assert_eq!(line_of(text, "nics[0].mac"), None);
-        assert_eq!(line_of(text, "disks"), None);
+        let text = "name = \"a\"\nmemory=3\n[[disks]]\nfile = \"x\"\n[[disks]]\n  file = \"x\"\n\
+                    [firmware.uefi]\nvars = { pool = \"s\",\n  file = \"v\" }\n";
+        for (field, line) in [
+            ("memory", Some(2)),
+            ("disks[1].file", Some(6)),
+            ("disks[0].file", Some(4)),
+            ("disks[1].bus", Some(5)),
+            ("disks[7].file", Some(3)),
+            ("disks", Some(3)),
+            ("firmware.uefi.vars", Some(8)),
+            ("firmware.uefi.vars.file", Some(9)),
+            ("nics[0].mac", None),
+            ("", None),
+            ("[", None),
+        ] {
+            assert_eq!(line_of(text, field), line, "{field}");
+        }
+        assert_eq!(line_of("= not toml", "memory"), None);
     }
 }

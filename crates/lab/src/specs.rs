@@ -7,8 +7,8 @@ use std::process::Command;
 
 use guest::{BEAT_PORT, Roles};
 use types::{
-    BootSpec, Bytes, DiskBus, DiskFormat, DiskSpec, FileName, ImageRef, MacAddr, NicSpec, PoolName,
-    SerialSpec, VmSpec,
+    BootSpec, Bytes, DiskBus, DiskFormat, DiskSpec, FileName, ImageRef, MacAddr, NicSpec,
+    OnIoError, PoolName, VmSpec,
 };
 
 use crate::images::{ImageError, LinuxFiles};
@@ -51,12 +51,7 @@ pub fn linux(guest: &LinuxGuest<'_>, files: &LinuxFiles) -> Result<VmSpec, Image
         guest.ip, guest.roles,
     );
     checked(VmSpec {
-        name: word("name", guest.name)?,
-        uuid: None,
         vcpus: guest.vcpus,
-        memory: guest.memory,
-        cpu_model: "qemu64".into(),
-        machine: "q35".into(),
         boot: Some(BootSpec {
             kernel: image(IMAGES, files.kernel.clone())?,
             initrd: Some(image(IMAGES, files.initrd.clone())?),
@@ -64,7 +59,7 @@ pub fn linux(guest: &LinuxGuest<'_>, files: &LinuxFiles) -> Result<VmSpec, Image
         }),
         disks: guest.disks.clone(),
         nics: vec![NicSpec { mac: Some(mac(guest.ip)?), bridge: word("bridge", BRIDGE)? }],
-        serial: SerialSpec::Log,
+        ..VmSpec::new(word("name", guest.name)?, guest.memory)
     })
 }
 
@@ -77,16 +72,9 @@ pub fn tiny(name: &str, memory: Bytes) -> Result<VmSpec, ImageError> {
     let mut disk = disk(&tiny_file(name), DiskFormat::Raw)?;
     disk.bus = DiskBus::Ide;
     checked(VmSpec {
-        name: word("name", name)?,
-        uuid: None,
-        vcpus: 1,
-        memory,
-        cpu_model: "qemu64".into(),
         machine: "pc".into(),
-        boot: None,
         disks: vec![disk],
-        nics: Vec::new(),
-        serial: SerialSpec::Log,
+        ..VmSpec::new(word("name", name)?, memory)
     })
 }
 
@@ -101,7 +89,8 @@ pub fn tiny_file(name: &str) -> String {
 /// A name that cannot stand in a spec.
 pub fn disk(file: &str, format: DiskFormat) -> Result<DiskSpec, ImageError> {
     let ImageRef { pool, file } = image(SHARED, word("disk", file)?)?;
-    Ok(DiskSpec { pool, file, format, bus: DiskBus::Virtio })
+    let (bus, on_io_error) = (DiskBus::Virtio, OnIoError::default());
+    Ok(DiskSpec { pool, file, format, bus, on_io_error })
 }
 
 /// Makes an empty disk image. qcow2 needs `qemu-img`.

@@ -1,6 +1,6 @@
 //! What a VM asks of a host.
 
-use types::{Bytes, Code, PoolName, Problem, VmName, VmSpec};
+use types::{Bytes, Code, Firmware, MemoryPages, PoolName, Problem, VmName, VmSpec};
 
 use crate::{Host, machine};
 
@@ -11,6 +11,10 @@ pub struct Demand {
     pub vm: VmName,
     /// Its memory.
     pub memory: Bytes,
+    /// Its memory must lie on reserved huge pages.
+    pub huge: bool,
+    /// It boots with UEFI.
+    pub uefi: bool,
     /// Its machine type.
     pub machine: String,
     /// Bridges of its NICs.
@@ -25,6 +29,9 @@ impl From<&VmSpec> for Demand {
         let mut pools: Vec<PoolName> =
             boot.map(|i| &i.pool).chain(spec.disks.iter().map(|d| &d.pool)).cloned().collect();
         let mut bridges: Vec<PoolName> = spec.nics.iter().map(|n| n.bridge.clone()).collect();
+        if let Firmware::Uefi { vars } = &spec.firmware {
+            pools.push(vars.pool.clone());
+        }
         for names in [&mut pools, &mut bridges] {
             names.sort();
             names.dedup();
@@ -32,6 +39,8 @@ impl From<&VmSpec> for Demand {
         Self {
             vm: spec.name.clone(),
             memory: spec.memory,
+            huge: spec.memory_pages == MemoryPages::Huge,
+            uefi: matches!(spec.firmware, Firmware::Uefi { .. }),
             machine: spec.machine.clone(),
             bridges,
             pools,
@@ -54,17 +63,25 @@ impl Demand {
             .remedy(format!("start `godwit agent` on {id} and see to its network")));
         }
         self.suits(host)?;
-        if host.free < self.memory {
-            return Err(Problem::new(
-                Code::NotEnoughMemory,
-                format!(
-                    "{} needs {} of memory and {id} has {} free",
-                    self.vm, self.memory, host.free
-                ),
-            )
-            .remedy(format!("move or stop a VM on {id}, or raise its memory_size")));
+        self.has_room(host)
+    }
+
+    fn has_room(&self, host: &Host) -> Result<(), Problem> {
+        let (free, pages, setting) = match self.huge {
+            false => (host.free, "", "memory_size"),
+            true => (
+                host.free_huge,
+                " in huge pages of 2 MiB",
+                "hugepages_size and the kernel's vm.nr_hugepages",
+            ),
+        };
+        if free >= self.memory {
+            return Ok(());
         }
-        Ok(())
+        let (vm, wanted, id) = (&self.vm, self.memory, &host.id);
+        let detail = format!("{vm} needs {wanted} of memory{pages} and {id} has {free} free");
+        Err(Problem::new(Code::NotEnoughMemory, detail)
+            .remedy(format!("move or stop a VM on {id}, or raise its {setting}")))
     }
 
     /// Whether the host offers what the VM needs, its memory aside.
@@ -80,6 +97,12 @@ impl Demand {
             return Err(unsuitable(
                 format!("{} has files in pool {pool}, which {id} does not have", self.vm),
                 format!("mount the pool on {id} and name it in its agent.toml (pools)"),
+            ));
+        }
+        if self.uefi && host.uefi.is_none() {
+            return Err(unsuitable(
+                format!("{} boots with UEFI, and {id} has no UEFI firmware", self.vm),
+                format!("install the package ovmf on {id}, or name its files in its agent.toml"),
             ));
         }
         if let (Some(machine), Some(qemu)) =

@@ -11,6 +11,10 @@ pub struct Host {
     pub up: bool,
     /// Memory that is neither used nor promised.
     pub free: Bytes,
+    /// The same of memory in reserved huge pages.
+    pub free_huge: Bytes,
+    /// Digest of its UEFI firmware's code, if it has any.
+    pub uefi: Option<String>,
     /// QEMU's version, as it says (`7.2.22`, `QEMU emulator version 10.0.2 (Debian …)`).
     pub qemu: String,
     /// How guests are executed: `kvm` or `tcg`.

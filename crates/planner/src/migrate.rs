@@ -101,6 +101,15 @@ impl Move<'_> {
                 format!("choose a host with {}", from.accel),
             ));
         }
+        if self.demand.uefi && from.uefi != to.uefi {
+            return Err(unsuitable(
+                format!(
+                    "{vm} runs with the UEFI firmware of {}, and that of {} differs",
+                    from.id, to.id
+                ),
+                format!("install the same version of the firmware on {} and {}", from.id, to.id),
+            ));
+        }
         if let Some((host, attempt)) = self.clearing.iter().find(|(host, _)| *host == to.id) {
             return Err(Problem::new(
                 Code::MigrationUnderWay,

@@ -9,6 +9,8 @@ fn host(name: &str, free: u64) -> Host {
         id: name.parse().unwrap(),
         up: true,
         free: Bytes(free * GIB),
+        free_huge: Bytes(0),
+        uefi: None,
         qemu: "7.2.22".into(),
         accel: "tcg".into(),
         bridges: vec!["br0".parse().unwrap()],
@@ -32,6 +34,35 @@ fn a_demand_names_everything_once() {
     assert_eq!(demand.bridges.len(), 1);
     assert_eq!(demand.pools.len(), 2);
     assert_eq!(demand.memory, Bytes(2 * GIB));
+}
+
+#[test]
+fn huge_pages_and_firmware_are_asked_for_where_they_are_needed() {
+    let plain = host("a", 8);
+    let huge = Demand { huge: true, ..demand() };
+    let problem = huge.fits(&plain).unwrap_err();
+    assert_eq!(problem.code, Code::NotEnoughMemory);
+    assert!(problem.detail.contains("huge pages") && problem.remedy.is_some(), "{problem}");
+    let reserved = Host { free: Bytes(0), free_huge: Bytes(2 * GIB), ..plain.clone() };
+    huge.fits(&reserved).unwrap();
+    assert_eq!(demand().fits(&reserved).unwrap_err().code, Code::NotEnoughMemory);
+
+    let uefi = Demand { uefi: true, ..demand() };
+    let with = |digest: &str, name| Host { uefi: Some(digest.into()), ..host(name, 8) };
+    assert_eq!(uefi.fits(&plain).unwrap_err().code, Code::HostUnsuitable);
+    let (from, to) = ("a".parse().unwrap(), "b".parse().unwrap());
+    for (there, fits) in [("1", true), ("2", false)] {
+        let wanted = Move {
+            demand: &uefi,
+            from: Some(&from),
+            state: Some(RunState::Running),
+            attempt: None,
+            clearing: &[],
+        };
+        let answer = preflight(&wanted, &to, &[with("1", "a"), with(there, "b")]);
+        assert_eq!(answer.is_ok(), fits, "{answer:?}");
+        assert!(fits || answer.unwrap_err().detail.contains("firmware"));
+    }
 }
 
 #[test]

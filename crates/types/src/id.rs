@@ -123,6 +123,25 @@ name!(
     |s| plain(s, b"-_.")
 );
 
+name!(
+    /// Whose a VM is: a person, a team or a customer.
+    OwnerName, "owner", "1 to 63 letters, digits, '-', '_', '.' and '@', beginning with a letter or digit",
+    "^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$",
+    |s| plain(s, b"-_.@")
+);
+name!(
+    /// How much depends on a VM: `critical`, `secondary`, `noncritical` or a site's own word.
+    Tier, "tier", "1 to 63 lower-case letters, digits and '-', beginning with a letter or digit",
+    "^[a-z0-9][a-z0-9-]{0,62}$",
+    |s| plain(s, b"-") && !s.bytes().any(|b| b.is_ascii_uppercase())
+);
+
+impl Default for Tier {
+    fn default() -> Self {
+        Self("secondary".to_owned())
+    }
+}
+
 /// A VM's UUID: its identity.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,

@@ -16,11 +16,12 @@ pub use attempt::{AttemptId, AttemptPhase, AttemptRecord, Progress, RunState, Si
 pub use carrier::{
     BlockPlacement, CarrierCommand, CarrierConfig, CarrierEvent, CarrierSide, Counters,
 };
-pub use id::{FileName, HostId, IdError, MacAddr, PoolName, VmId, VmName};
+pub use id::{FileName, HostId, IdError, MacAddr, OwnerName, PoolName, Tier, VmId, VmName};
 pub use ownership::{Epoch, Incarnation, Ownership};
 pub use problem::{Code, Problem};
 pub use report::{MigrationReport, Mode, Outcome, PageCounts};
 pub use spec::{
-    BootSpec, DiskBus, DiskFormat, DiskSpec, ImageRef, NicSpec, SerialSpec, SpecError, VmSpec,
+    BootSpec, CloudInit, CpuSet, DiskBus, DiskFormat, DiskSpec, Firmware, ImageRef, MemoryPages,
+    NicSpec, NumaNode, OnIoError, OnPanic, SeedText, SerialSpec, SpecError, Topology, VmSpec,
 };
 pub use unit::{Bytes, PAGE_SIZE, Rate, UnitError};

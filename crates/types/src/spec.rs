@@ -1,9 +1,23 @@
 //! A VM's spec, as users write it in TOML and as the store keeps it.
+//!
+//! Records of earlier versions load: what was added since has a default, and a
+//! field at its default is not written, so that earlier versions read it too.
+
+mod check;
+mod disk;
+mod numa;
+mod seed;
+
+use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, FileName, MacAddr, PoolName, VmId, VmName};
+pub use self::check::SpecError;
+pub use self::disk::{DiskBus, DiskFormat, DiskSpec, OnIoError};
+pub use self::numa::{CpuSet, NumaNode, Topology};
+pub use self::seed::{CloudInit, SeedText};
+use crate::{Bytes, FileName, MacAddr, OwnerName, PoolName, Tier, VmId, VmName};
 
 /// Everything that makes a VM the machine it is. Identity (name, UUID, MACs,
 /// machine type) never changes in a move.
@@ -15,11 +29,21 @@ pub struct VmSpec {
     /// Identity; made at creation when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uuid: Option<VmId>,
+    /// Whose it is. Nothing is ever shared between VMs of different owners.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OwnerName>,
+    /// How much depends on it: `critical`, `secondary` (default), `noncritical`, or
+    /// a site's own word.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tier: Tier,
     /// Virtual processors, 1 to 255.
     #[serde(default = "one")]
     pub vcpus: u32,
     /// Guest memory, a multiple of 2 MiB.
     pub memory: Bytes,
+    /// The host's pages that guest memory lies on.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub memory_pages: MemoryPages,
     /// QEMU CPU model with optional features (`qemu64`, `Skylake-Server-v4`, `host`).
     #[serde(default = "default_cpu")]
     pub cpu_model: String,
@@ -27,18 +51,105 @@ pub struct VmSpec {
     /// first start, so that the machine never drifts.
     #[serde(default = "default_machine")]
     pub machine: String,
-    /// Boot a kernel directly; without it, SeaBIOS boots the first disk.
+    /// The first serial port.
+    #[serde(default)]
+    pub serial: SerialSpec,
+    /// What becomes of the VM when its guest's kernel gives up.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub on_panic: OnPanic,
+    /// How the processors are grouped; each a socket of its own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topology: Option<Topology>,
+    /// What the VM boots with.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub firmware: Firmware,
+    /// Boot a kernel directly; without it, the firmware boots the first disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub boot: Option<BootSpec>,
+    /// What cloud-init in the guest is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cloud_init: Option<CloudInit>,
+    /// Words of the users' own, for selecting and grouping.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// NUMA nodes, in the order the guest sees them; one with everything when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub numa: Vec<NumaNode>,
     /// Disks, in the order the guest sees them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub disks: Vec<DiskSpec>,
     /// Network interfaces, in the order the guest sees them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub nics: Vec<NicSpec>,
-    /// The first serial port.
-    #[serde(default)]
-    pub serial: SerialSpec,
+}
+
+impl VmSpec {
+    /// A VM of one processor that has nothing but memory.
+    pub fn new(name: VmName, memory: Bytes) -> Self {
+        Self {
+            name,
+            uuid: None,
+            owner: None,
+            tier: Tier::default(),
+            vcpus: one(),
+            memory,
+            memory_pages: MemoryPages::default(),
+            cpu_model: default_cpu(),
+            machine: default_machine(),
+            serial: SerialSpec::default(),
+            on_panic: OnPanic::default(),
+            topology: None,
+            firmware: Firmware::default(),
+            boot: None,
+            cloud_init: None,
+            labels: BTreeMap::new(),
+            numa: Vec::new(),
+            disks: Vec::new(),
+            nics: Vec::new(),
+        }
+    }
+}
+
+/// The host's pages that guest memory lies on.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum MemoryPages {
+    /// Pages of 4 KiB, merged by the kernel where it can.
+    #[default]
+    #[serde(rename = "normal")]
+    Normal,
+    /// Reserved huge pages of 2 MiB (hugetlbfs).
+    #[serde(rename = "2MiB")]
+    Huge,
+}
+
+/// What becomes of the VM when its guest's kernel gives up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnPanic {
+    /// Nobody is told: the guest has no device for it.
+    #[default]
+    Ignore,
+    /// The VM stands still as it is, to be looked at.
+    Pause,
+}
+
+/// What the VM boots with.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Firmware {
+    /// SeaBIOS, as QEMU brings it.
+    #[default]
+    Bios,
+    /// OVMF: its code is the host's, its variables are the VM's.
+    Uefi {
+        /// The variables' file, on storage that every host of the VM shares; made at
+        /// the first start when it is not there.
+        vars: ImageRef,
+    },
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// A file of a storage pool.
@@ -63,42 +174,6 @@ pub struct BootSpec {
     /// Kernel command line.
     #[serde(default)]
     pub cmdline: String,
-}
-
-/// A disk on storage that every host of the VM shares.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct DiskSpec {
-    /// The pool.
-    pub pool: PoolName,
-    /// The file in it.
-    pub file: FileName,
-    /// Image format; never probed.
-    pub format: DiskFormat,
-    /// How the guest sees it.
-    #[serde(default)]
-    pub bus: DiskBus,
-}
-
-/// Image formats.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum DiskFormat {
-    /// Plain bytes.
-    Raw,
-    /// QEMU's copy-on-write format.
-    Qcow2,
-}
-
-/// Disk buses.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum DiskBus {
-    /// virtio-blk.
-    #[default]
-    Virtio,
-    /// IDE on `pc`, AHCI on `q35`.
-    Ide,
 }
 
 /// A network interface (virtio-net).
@@ -133,134 +208,5 @@ fn default_machine() -> String {
     "q35".to_owned()
 }
 
-/// What is wrong with a spec, with the field named.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {problem}")]
-pub struct SpecError {
-    /// The field, as written in TOML.
-    pub field: String,
-    /// What is wrong and what would be right.
-    pub problem: String,
-}
-
-impl VmSpec {
-    /// Checks what the types alone cannot: ranges, and texts that will stand in
-    /// QEMU's arguments.
-    ///
-    /// # Errors
-    /// The first field that is wrong, and why.
-    pub fn check(&self) -> Result<(), SpecError> {
-        let fail = |field: &str, problem: &str| {
-            Err(SpecError { field: field.to_owned(), problem: problem.to_owned() })
-        };
-        if !(1..=255).contains(&self.vcpus) {
-            return fail("vcpus", "must be 1 to 255");
-        }
-        const STEP: u64 = 2 << 20;
-        if self.memory.0 < STEP || !self.memory.0.is_multiple_of(STEP) {
-            return fail("memory", "must be a multiple of 2 MiB, and at least that");
-        }
-        if self.memory.0 > 16 << 40 {
-            return fail("memory", "must be at most 16 TiB");
-        }
-        // CPU features are written with commas; '=' and letters complete them.
-        let cpu_ok = |b: u8| b.is_ascii_alphanumeric() || b"-_.,+=".contains(&b);
-        if self.cpu_model.is_empty()
-            || self.cpu_model.len() > 512
-            || !self.cpu_model.bytes().all(cpu_ok)
-        {
-            return fail(
-                "cpu_model",
-                "must be a QEMU CPU model, with features such as \"qemu64,+ssse3\"",
-            );
-        }
-        let machine_ok = |b: u8| b.is_ascii_alphanumeric() || b"-_.".contains(&b);
-        if self.machine.is_empty()
-            || self.machine.len() > 64
-            || !self.machine.bytes().all(machine_ok)
-        {
-            return fail(
-                "machine",
-                "must be a QEMU machine type, such as \"q35\" or \"pc-q35-7.2\"",
-            );
-        }
-        if let Some(boot) = &self.boot
-            && (boot.cmdline.len() > 2048 || boot.cmdline.chars().any(char::is_control))
-        {
-            return fail(
-                "boot.cmdline",
-                "must be at most 2,048 characters without control characters",
-            );
-        }
-        if self.disks.len() > 16 {
-            return fail("disks", "at most 16");
-        }
-        if self.nics.len() > 16 {
-            return fail("nics", "at most 16");
-        }
-        for (i, disk) in self.disks.iter().enumerate() {
-            if self.disks[..i].iter().any(|d| d.pool == disk.pool && d.file == disk.file) {
-                return fail(&format!("disks[{i}].file"), "the same image stands there twice");
-            }
-        }
-        for (i, nic) in self.nics.iter().enumerate() {
-            if nic.mac.is_some() && self.nics[..i].iter().any(|n| n.mac == nic.mac) {
-                return fail(&format!("nics[{i}].mac"), "the same address stands there twice");
-            }
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const WEB: &str = r#"
-        name = "web01"
-        vcpus = 2
-        memory = "2GiB"
-        [boot]
-        kernel = { pool = "images", file = "linux.kernel" }
-        cmdline = "console=ttyS0"
-        [[disks]]
-        pool = "shared"
-        file = "web01.qcow2"
-        format = "qcow2"
-        [[nics]]
-        mac = "52:54:00:00:00:01"
-        bridge = "br0"
-    "#;
-
-    #[test]
-    fn a_spec_reads_from_toml_and_survives_json() {
-        let spec: VmSpec = toml::from_str(WEB).unwrap();
-        spec.check().unwrap();
-        assert_eq!(spec.memory, Bytes(2 << 30));
-        assert_eq!(spec.machine, "q35");
-        let json = serde_json::to_string(&spec).unwrap();
-        assert_eq!(serde_json::from_str::<VmSpec>(&json).unwrap(), spec);
-    }
-
-    #[test]
-    fn what_is_wrong_is_named() {
-        type Spoil = fn(&mut VmSpec);
-        let cases: &[(Spoil, &str)] = &[
-            (|s| s.vcpus = 0, "vcpus"),
-            (|s| s.memory = Bytes(3), "memory"),
-            (|s| s.cpu_model = "a b".into(), "cpu_model"),
-            (|s| s.machine = "q35,accel=kvm".into(), "machine"),
-            (|s| s.boot.as_mut().unwrap().cmdline = "a\nb".into(), "boot.cmdline"),
-            (|s| s.disks.push(s.disks[0].clone()), "disks[1].file"),
-            (|s| s.nics.push(s.nics[0].clone()), "nics[1].mac"),
-        ];
-        for (spoil, field) in cases {
-            let mut spec: VmSpec = toml::from_str(WEB).unwrap();
-            spoil(&mut spec);
-            assert_eq!(spec.check().unwrap_err().field, *field);
-        }
-        let unknown =
-            toml::from_str::<VmSpec>("name = \"a\"\nmemory = \"2MiB\"\nmemroy = 1").unwrap_err();
-        assert!(unknown.to_string().contains("memroy"));
-    }
-}
+mod tests;

@@ -5,24 +5,24 @@
 //! command line is an argument of its own. Both sides of a migration get the same
 //! devices at the same addresses.
 
+mod devices;
+mod memory;
+
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use types::{DiskBus, DiskFormat, DiskSpec, NicSpec, SerialSpec};
+use types::{OnPanic, SerialSpec};
 
-use crate::images::{DiskFile, Images};
-use crate::record::RAM;
-use crate::{Accel, Incoming, InstanceRecord, VmmError};
-
-/// Slots of the first PCI bus; eight functions fit into each, so sixteen disks and
-/// sixteen NICs always have their place, and nothing moves when one is added.
-const DISK_SLOT: usize = 0x04;
-const NIC_SLOT: usize = 0x08;
+pub(crate) use self::devices::no_mac;
+use crate::images::Images;
+use crate::{Accel, Incoming, InstanceRecord, VmmError, firmware};
 
 /// What a command line is made of.
 pub(crate) struct Launch<'a> {
     pub(crate) record: &'a InstanceRecord,
     pub(crate) images: &'a Images,
+    /// The code of the host's UEFI firmware.
+    pub(crate) uefi: Option<&'a Path>,
     pub(crate) data_dirs: &'a [PathBuf],
     pub(crate) accel: Accel,
     /// Whether the kernel moves the packets.
@@ -34,17 +34,12 @@ pub(crate) struct Launch<'a> {
 pub(crate) fn argv(launch: &Launch<'_>) -> Result<Vec<String>, VmmError> {
     let mut args = Args(Vec::new());
     machine(&mut args, launch)?;
+    memory::add(&mut args, launch.record)?;
     monitor(&mut args, launch)?;
     serial(&mut args, launch)?;
     boot(&mut args, launch)?;
-    let spec = &launch.record.spec;
-    let bus = Bus::of(&spec.machine)?;
-    for (index, (disk, file)) in spec.disks.iter().zip(&launch.images.disks).enumerate() {
-        add_disk(&mut args, bus, index, disk, file, spec)?;
-    }
-    for (index, (nic, tap)) in spec.nics.iter().zip(&launch.record.taps).enumerate() {
-        add_nic(&mut args, bus, index, nic, &tap.name, launch.vhost)?;
-    }
+    let bus = Bus::of(&launch.record.spec.machine)?;
+    devices::add(&mut args, bus, launch)?;
     Ok(args.0)
 }
 
@@ -113,22 +108,7 @@ fn machine(args: &mut Args, launch: &Launch<'_>) -> Result<(), VmmError> {
     args.option("-name", format!("guest={},debug-threads=on", escape(spec.name.as_str())));
     args.option("-uuid", record.vm.to_string());
     args.option("-smbios", format!("type=1,serial={}", record.vm));
-    args.option(
-        "-machine",
-        format!("{},accel={},memory-backend={RAM}", escape(&spec.machine), launch.accel),
-    );
-    args.json(
-        "-object",
-        &json!({
-            "qom-type": "memory-backend-file",
-            "id": RAM,
-            "size": spec.memory.0,
-            "mem-path": text(&record.memory)?,
-            "share": true,
-        }),
-    );
-    args.option("-m", format!("{}M", spec.memory.0 >> 20));
-    args.option("-smp", spec.vcpus.to_string());
+    args.option("-machine", machine_options(launch));
     args.option("-cpu", spec.cpu_model.as_str());
     args.option("-vga", "none");
     args.option("-display", "none");
@@ -142,7 +122,27 @@ fn machine(args: &mut Args, launch: &Launch<'_>) -> Result<(), VmmError> {
         args.option("-incoming", "defer");
     }
     args.option("-pidfile", text(&record.pid_file())?);
+    // A guest that powers off leaves its QEMU standing: the agent sees what happened
+    // and ends it. One that panics stands still, where it has a device to say so.
+    let panic = match spec.on_panic {
+        OnPanic::Ignore => "",
+        OnPanic::Pause => ",panic=pause",
+    };
+    args.option("-action", format!("shutdown=pause{panic}"));
     Ok(())
+}
+
+/// The machine, and the flash memory that its firmware is in.
+fn machine_options(launch: &Launch<'_>) -> String {
+    let record = launch.record;
+    let mut options = format!("{},accel={}", escape(&record.spec.machine), launch.accel);
+    if let Some(block) = memory::only_block(record) {
+        options += &format!(",memory-backend={block}");
+    }
+    if record.is_uefi() {
+        options += ",pflash0=uefi-code,pflash1=uefi-vars";
+    }
+    options
 }
 
 fn monitor(args: &mut Args, launch: &Launch<'_>) -> Result<(), VmmError> {
@@ -165,6 +165,16 @@ fn serial(args: &mut Args, launch: &Launch<'_>) -> Result<(), VmmError> {
 }
 
 fn boot(args: &mut Args, launch: &Launch<'_>) -> Result<(), VmmError> {
+    if let Some(vars) = &launch.images.vars {
+        let code = launch.uefi.ok_or_else(firmware::missing)?;
+        for (node, file, read_only) in [("uefi-code", code, true), ("uefi-vars", vars, false)] {
+            let file = json!({ "driver": "file", "filename": text(file)? });
+            let node = json!({
+                "node-name": node, "driver": "raw", "read-only": read_only, "file": file,
+            });
+            args.json("-blockdev", &node);
+        }
+    }
     let Some(boot) = &launch.record.spec.boot else { return Ok(()) };
     if let Some(kernel) = &launch.images.kernel {
         args.option("-kernel", text(kernel)?);
@@ -176,99 +186,6 @@ fn boot(args: &mut Args, launch: &Launch<'_>) -> Result<(), VmmError> {
         args.option("-append", boot.cmdline.as_str());
     }
     Ok(())
-}
-
-fn add_disk(
-    args: &mut Args,
-    bus: Bus,
-    index: usize,
-    disk: &DiskSpec,
-    file: &DiskFile,
-    spec: &types::VmSpec,
-) -> Result<(), VmmError> {
-    let node = format!("disk{index}");
-    let cache = json!({ "direct": file.direct });
-    args.json(
-        "-blockdev",
-        &json!({
-            "node-name": node,
-            "driver": match disk.format { DiskFormat::Raw => "raw", DiskFormat::Qcow2 => "qcow2" },
-            "cache": cache,
-            "file": {
-                "driver": "file",
-                "filename": text(&file.path)?,
-                "aio": "threads",
-                "cache": cache,
-            },
-        }),
-    );
-    let mut device = json!({
-        "id": format!("dev-{node}"),
-        "drive": node,
-        "bootindex": index + 1,
-    });
-    match disk.bus {
-        DiskBus::Virtio => {
-            device["driver"] = json!("virtio-blk-pci");
-            place(&mut device, bus, DISK_SLOT, index);
-        }
-        DiskBus::Ide => {
-            let before = spec.disks.iter().take(index).filter(|d| d.bus == DiskBus::Ide).count();
-            let (ide, unit) = bus.ide(before).ok_or_else(|| {
-                let what = format!("disks[{index}].bus");
-                VmmError::missing(what, "no place is left on the IDE bus: use virtio")
-            })?;
-            device["driver"] = json!("ide-hd");
-            device["bus"] = json!(ide);
-            device["unit"] = json!(unit);
-        }
-    }
-    args.json("-device", &device);
-    Ok(())
-}
-
-fn add_nic(
-    args: &mut Args,
-    bus: Bus,
-    index: usize,
-    nic: &NicSpec,
-    tap: &str,
-    vhost: bool,
-) -> Result<(), VmmError> {
-    let id = format!("net{index}");
-    args.json(
-        "-netdev",
-        &json!({
-            "id": id,
-            "type": "tap",
-            "ifname": tap,
-            "script": "no",
-            "downscript": "no",
-            "vhost": vhost,
-        }),
-    );
-    let mac = nic.mac.ok_or_else(|| no_mac(index))?;
-    let mut device = json!({
-        "driver": "virtio-net-pci",
-        "id": format!("dev-{id}"),
-        "netdev": id,
-        "mac": mac,
-        "romfile": "",
-    });
-    place(&mut device, bus, NIC_SLOT, index);
-    args.json("-device", &device);
-    Ok(())
-}
-
-pub(crate) fn no_mac(index: usize) -> VmmError {
-    VmmError::missing(format!("nics[{index}].mac"), "an address must have been chosen before")
-}
-
-/// The fixed PCI address of a device.
-fn place(device: &mut Value, bus: Bus, slot: usize, index: usize) {
-    device["bus"] = json!(bus.name());
-    device["addr"] = json!(format!("{:02x}.{}", slot + index / 8, index % 8));
-    device["multifunction"] = json!(true);
 }
 
 /// Paths are the administrator's; one that is no UTF-8 cannot be told to QEMU.

@@ -25,12 +25,36 @@ pub struct HostConfig {
     pub memory_dir: PathBuf,
     /// Size of that tmpfs.
     pub memory_size: Bytes,
+    /// Huge pages for guests, where the host has some.
+    pub hugepages: Option<HugePages>,
+    /// UEFI firmware; looked for in the usual places when absent.
+    pub uefi: Option<UefiFiles>,
     /// Storage pools: name and directory.
     pub pools: BTreeMap<PoolName, PathBuf>,
+    /// Pools of block devices: name and directory, such as `/dev/disk/by-id`.
+    pub device_pools: BTreeMap<PoolName, PathBuf>,
     /// Bridges that NICs may be plugged into.
     pub bridges: Vec<PoolName>,
     /// The program that has the subcommand `carrier`.
     pub carrier: PathBuf,
+}
+
+/// Where guest memory of huge pages lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HugePages {
+    /// A hugetlbfs of our own, mounted when it is not there yet.
+    pub dir: PathBuf,
+    /// Size of that hugetlbfs.
+    pub size: Bytes,
+}
+
+/// OVMF's two files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UefiFiles {
+    /// The code; read only.
+    pub code: PathBuf,
+    /// Variables of a VM that has never run; copied for each VM.
+    pub vars: PathBuf,
 }
 
 /// What is known about a host.
@@ -44,6 +68,12 @@ pub struct Facts {
     pub memory_total: Bytes,
     /// Of this, reserved.
     pub memory_used: Bytes,
+    /// Memory for VMs in huge pages.
+    pub hugepages_total: Bytes,
+    /// Of this, reserved.
+    pub hugepages_used: Bytes,
+    /// BLAKE3 of the UEFI firmware's code, where the host has UEFI.
+    pub uefi: Option<String>,
     /// Processors.
     pub cpus: u32,
 }

@@ -25,8 +25,10 @@ pub enum VmmError {
         problem: String,
     },
     /// Guest memory cannot be reserved.
-    #[error("not enough memory for VMs: {wanted} asked for, {free} of {total} free; {remedy}")]
+    #[error("not enough {what}: {wanted} asked for, {free} of {total} free; {remedy}")]
     NotEnoughMemory {
+        /// Which memory.
+        what: &'static str,
         /// What the VM needs.
         wanted: types::Bytes,
         /// What is free.

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use types::VmSpec;
 
 use crate::argv::no_mac;
+use crate::firmware::{self, Uefi};
 use crate::images::Images;
 use crate::machines::Machines;
 use crate::memory::MemoryStore;
@@ -25,6 +26,8 @@ pub struct Hypervisor {
     pub(crate) accel: Accel,
     pub(crate) machines: Machines,
     pub(crate) memory: MemoryStore,
+    pub(crate) hugepages: Option<MemoryStore>,
+    pub(crate) uefi: Option<Uefi>,
     pub(crate) scopes: Scopes,
     pub(crate) monitors: Monitors,
     boot_id: String,
@@ -59,6 +62,7 @@ impl Hypervisor {
         dirs::private(&config.run_dir)?;
         dirs::private(&config.state_dir)?;
         let memory = MemoryStore::open(&config.memory_dir, config.memory_size)?;
+        let hugepages = config.hugepages.as_ref().map(MemoryStore::open_huge).transpose()?;
         let boot_id = Path::new("/proc/sys/kernel/random/boot_id");
         let boot_id = std::fs::read_to_string(boot_id).map_err(VmmError::io("read", boot_id))?;
         Ok(Self {
@@ -67,7 +71,9 @@ impl Hypervisor {
             scopes: Scopes::probe(),
             monitors: Monitors::default(),
             boot_id: boot_id.trim().to_owned(),
+            uefi: Uefi::find(&config)?,
             memory,
+            hugepages,
             config,
         })
     }
@@ -75,12 +81,17 @@ impl Hypervisor {
     /// What is known about the host now.
     pub fn facts(&self) -> Facts {
         let (memory_total, memory_used) = self.memory.usage();
+        let huge = self.hugepages.as_ref().map(MemoryStore::usage);
+        let (hugepages_total, hugepages_used) = huge.unwrap_or_default();
         let cpus = std::thread::available_parallelism().map_or(1, usize::from);
         Facts {
             version: self.machines.version.clone(),
             accel: self.accel,
             memory_total,
             memory_used,
+            hugepages_total,
+            hugepages_used,
+            uefi: self.uefi.as_ref().map(|uefi| uefi.digest.clone()),
             cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
         }
     }
@@ -112,7 +123,10 @@ impl Hypervisor {
             let problem = "must be 1 to 32 lower-case letters and digits";
             return Err(VmmError::missing(format!("instance {instance:?}"), problem));
         }
-        Images::find(&self.config.pools, spec)?;
+        Images::find(&self.config, spec)?;
+        if matches!(spec.firmware, types::Firmware::Uefi { .. }) {
+            firmware::required(self.uefi.as_ref())?;
+        }
         for (index, nic) in spec.nics.iter().enumerate() {
             nic.mac.ok_or_else(|| no_mac(index))?;
             self.check_bridge(&nic.bridge)?;
@@ -128,12 +142,24 @@ impl Hypervisor {
             boot_id: self.boot_id.clone(),
             run_dir: self.config.run_dir.join(format!("{short}-{instance}")),
             log_dir: self.config.state_dir.join("vms").join(vm.to_string()),
-            memory: self.memory.path(&format!("{vm}-{instance}")),
+            memory: self.memory_of(spec)?.path(&format!("{vm}-{instance}")),
             taps: taps.map(|(i, nic)| Tap::new(vm, instance, i, &nic.bridge)).collect(),
             groups: self.scopes.directories(&format!("{vm}-{instance}")),
         };
         self.check_paths(&record)?;
         Ok(record)
+    }
+
+    /// Where a VM's memory lies.
+    pub(crate) fn memory_of(&self, spec: &VmSpec) -> Result<&MemoryStore, VmmError> {
+        if spec.memory_pages == types::MemoryPages::Normal {
+            return Ok(&self.memory);
+        }
+        self.hugepages.as_ref().ok_or_else(|| {
+            let problem = "this host offers no huge pages: reserve some (vm.nr_hugepages), and \
+                           say in agent.toml how many VMs may use (hugepages_dir, hugepages_size)";
+            VmmError::missing("memory_pages", problem)
+        })
     }
 
     /// Whether a record was made since this host was booted.
@@ -173,7 +199,8 @@ impl Hypervisor {
     ) -> Result<Vec<String>, VmmError> {
         argv::argv(&argv::Launch {
             record,
-            images: &Images::find(&self.config.pools, &record.spec)?,
+            images: &Images::find(&self.config, &record.spec)?,
+            uefi: self.uefi.as_ref().map(|uefi| uefi.files.code.as_path()),
             data_dirs: &self.config.data_dirs,
             accel: self.accel,
             vhost: self.accel == Accel::Kvm && Path::new("/dev/vhost-net").exists(),

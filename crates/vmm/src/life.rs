@@ -7,10 +7,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::time::Instant;
+use types::Bytes;
 
+use crate::images::Images;
 use crate::process::{self, Identity};
 use crate::spawn::spawn;
-use crate::{Hypervisor, InstanceRecord, VmmError, dirs, scope};
+use crate::{Hypervisor, InstanceRecord, VmmError, dirs, firmware, scope, seed};
 
 /// From QEMU's start until its monitor answers.
 const STARTING: Duration = Duration::from_secs(30);
@@ -93,6 +95,7 @@ impl Hypervisor {
         dirs::private(&record.run_dir)?;
         dirs::private(&record.log_dir)?;
         dirs::log(&record.serial_log())?;
+        self.lay_out(record, incoming)?;
         self.reserve(record).await?;
         for tap in &record.taps {
             tap.create().await?;
@@ -114,11 +117,31 @@ impl Hypervisor {
         })
     }
 
+    /// The files that QEMU opens besides disks and memory.
+    fn lay_out(&self, record: &InstanceRecord, incoming: Incoming) -> Result<(), VmmError> {
+        if let Some(vars) = Images::find(&self.config, &record.spec)?.vars {
+            let uefi = firmware::required(self.uefi.as_ref())?;
+            // A VM that arrives has variables; new ones would be another VM's.
+            if incoming == Incoming::No {
+                uefi.make_vars(&vars)?;
+            }
+            uefi.check_vars(&vars)?;
+        }
+        if let Some(seed) = &record.spec.cloud_init {
+            let path = record.seed();
+            let volume = seed::volume(seed, record.vm, record.spec.name.as_str());
+            fs::write(&path, volume).map_err(VmmError::io("write", &path))?;
+        }
+        Ok(())
+    }
+
     /// Filling gigabytes takes a while; other VMs need not wait for it.
     async fn reserve(&self, record: &InstanceRecord) -> Result<(), VmmError> {
-        let (memory, path, size) = (self.memory.clone(), record.memory_file(), record.spec.memory);
-        let made = tokio::task::spawn_blocking(move || memory.create(&path, size)).await;
-        made.map_err(|e| VmmError::io("reserve memory file", &record.memory)(e.into()))?
+        let (memory, rows) = (self.memory_of(&record.spec)?.clone(), record.blocks());
+        let made = tokio::task::spawn_blocking(move || {
+            rows.iter().try_for_each(|row| memory.create(&row.file, Bytes(row.length)))
+        });
+        made.await.map_err(|e| VmmError::io("reserve memory file", &record.memory)(e.into()))?
     }
 
     /// Finds the QEMU of a record and connects to it; `None` if it is dead.
@@ -182,7 +205,9 @@ impl Hypervisor {
         for tap in &record.taps {
             tap.remove().await?;
         }
-        self.memory.remove(&record.memory_file())?;
+        for file in record.memory_files() {
+            self.memory.remove(&file)?;
+        }
         scope::remove(&record.groups).await;
         dirs::absent(fs::remove_dir_all(&record.run_dir))
             .map_err(VmmError::io("remove directory", &record.run_dir))
@@ -217,11 +242,21 @@ impl Hypervisor {
             fs::read_dir(run_dir)?.map(|e| Ok(e?.path())).collect()
         };
         let dirs = list().map_err(VmmError::io("read", run_dir))?;
-        let dirs = dirs.into_iter().filter(|dir| dir.is_dir() && *dir != self.config.memory_dir);
-        let files = self.memory.list().map_err(VmmError::io("read", &self.config.memory_dir))?;
+        let huge = self.config.hugepages.as_ref().map(|huge| huge.dir.as_path());
+        let stores = [Some(self.config.memory_dir.as_path()), huge];
+        let dirs =
+            dirs.into_iter().filter(|dir| dir.is_dir() && !stores.contains(&Some(dir.as_path())));
+        let mut files = Vec::new();
+        for memory in [Some(&self.memory), self.hugepages.as_ref()].into_iter().flatten() {
+            files.extend(memory.list().map_err(VmmError::io("read", memory.dir()))?);
+        }
+        let ours: Vec<PathBuf> = known
+            .iter()
+            .flat_map(|r| [r.run_dir.clone()].into_iter().chain(r.memory_files()))
+            .collect();
         Ok(dirs
             .chain(files)
-            .filter(|path| known.iter().all(|r| *path != r.run_dir && *path != r.memory))
+            .filter(|path| !ours.contains(path))
             .map(|path| {
                 let pid_file = path.join("qemu.pid");
                 let qemu = process::find("cmdline", pid_file.as_os_str().as_bytes());

@@ -1,4 +1,4 @@
-//! Guest memory: one file for each instance, on a tmpfs of our own.
+//! Guest memory: files on a tmpfs of our own, or on a hugetlbfs.
 
 use std::ffi::CString;
 use std::fs::{self, OpenOptions};
@@ -11,17 +11,34 @@ use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_remount};
 use types::Bytes;
 
+use crate::config::HugePages;
 use crate::{VmmError, dirs};
 
 /// The kernel's number of tmpfs.
 const TMPFS: i64 = 0x0102_1994;
 
+/// The kernel's number of hugetlbfs.
+const HUGETLBFS: i64 = 0x9584_58f6;
+/// What the kernel says of its huge pages of 2 MiB.
+const KERNEL_PAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB";
+const HUGE: u64 = 2 << 20;
+
+/// What the files lie on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// A tmpfs of our own.
+    Tmpfs,
+    /// A plain directory, and a size to keep to because the file system does not.
+    Plain(Bytes),
+    /// A hugetlbfs of our own.
+    Huge,
+}
+
 /// The place of guest memory.
 #[derive(Debug, Clone)]
 pub(crate) struct MemoryStore {
     dir: PathBuf,
-    /// A size to keep to where the file system does not.
-    limit: Option<Bytes>,
+    kind: Kind,
 }
 
 impl MemoryStore {
@@ -29,13 +46,13 @@ impl MemoryStore {
     /// where mounting is not permitted.
     pub(crate) fn open(dir: &Path, size: Bytes) -> Result<Self, VmmError> {
         dirs::private(dir)?;
-        let store = |limit| Self { dir: dir.to_owned(), limit };
-        if is_own_tmpfs(dir).map_err(VmmError::io("look at", dir))? {
+        let store = |kind| Self { dir: dir.to_owned(), kind };
+        if is_own(dir, TMPFS).map_err(VmmError::io("look at", dir))? {
             // It may have been made with another size; smaller than what is used is refused.
             if let Err(error) = mount_remount(dir, flags(), options(size, "")) {
                 tracing::warn!(dir = %dir.display(), %error, "memory keeps its former size");
             }
-            return Ok(store(None));
+            return Ok(store(Kind::Tmpfs));
         }
         let with = |extra| {
             let options = options(size, extra);
@@ -43,29 +60,45 @@ impl MemoryStore {
         };
         // Huge pages halve the cost of filling it; not every kernel has them here.
         match with(",huge=within_size").or_else(|_| with("")) {
-            Ok(()) => Ok(store(None)),
+            Ok(()) => Ok(store(Kind::Tmpfs)),
             Err(Errno::PERM | Errno::ACCESS) => {
                 let dir_name = dir.display().to_string();
                 tracing::warn!(dir = dir_name, "may not mount: guest memory is in plain files");
-                Ok(store(Some(size)))
+                Ok(store(Kind::Plain(size)))
             }
             Err(error) => Err(VmmError::io("mount a tmpfs on", dir)(error.into())),
         }
+    }
+
+    /// Mounts a hugetlbfs, or adopts the one that is there.
+    pub(crate) fn open_huge(huge: &HugePages) -> Result<Self, VmmError> {
+        let dir = &huge.dir;
+        dirs::private(dir)?;
+        let store = Self { dir: dir.clone(), kind: Kind::Huge };
+        if is_own(dir, HUGETLBFS).map_err(VmmError::io("look at", dir))? {
+            return Ok(store);
+        }
+        let options = options(huge.size, ",pagesize=2M");
+        mount("godwit-hugepages", dir, "hugetlbfs", flags(), options.as_c_str())
+            .map_err(|error| VmmError::io("mount a hugetlbfs on", dir)(error.into()))?;
+        Ok(store)
     }
 
     /// Makes a file and reserves its space.
     pub(crate) fn create(&self, path: &Path, size: Bytes) -> Result<(), VmmError> {
         let short = || {
             let (total, used) = self.usage();
+            let (what, remedy) = self.scarce();
             VmmError::NotEnoughMemory {
+                what,
                 wanted: size,
                 free: Bytes(total.0.saturating_sub(used.0)),
                 total,
-                remedy: "end or move VMs of this host, or raise memory_size",
+                remedy,
             }
         };
         let (total, used) = self.usage();
-        if self.limit.is_some() && used.0.saturating_add(size.0) > total.0 {
+        if matches!(self.kind, Kind::Plain(_)) && used.0.saturating_add(size.0) > total.0 {
             return Err(short());
         }
         let mut options = OpenOptions::new();
@@ -81,6 +114,20 @@ impl MemoryStore {
         })
     }
 
+    /// What there can be too little of, and what helps.
+    fn scarce(&self) -> (&'static str, &'static str) {
+        match self.kind {
+            Kind::Huge => (
+                "memory in huge pages of 2 MiB",
+                "end or move VMs of this host, or raise hugepages_size and the kernel's \
+                 vm.nr_hugepages",
+            ),
+            Kind::Tmpfs | Kind::Plain(_) => {
+                ("memory for VMs", "end or move VMs of this host, or raise memory_size")
+            }
+        }
+    }
+
     /// Removes a file; fine if there is none.
     pub(crate) fn remove(&self, path: &Path) -> Result<(), VmmError> {
         dirs::absent(fs::remove_file(path)).map_err(VmmError::io("remove memory file", path))
@@ -91,6 +138,11 @@ impl MemoryStore {
         fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.path())).collect()
     }
 
+    /// Where it is.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The path of an instance's file.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.join(name)
@@ -98,27 +150,37 @@ impl MemoryStore {
 
     /// How much there is, and how much of it is taken.
     pub(crate) fn usage(&self) -> (Bytes, Bytes) {
-        if let Some(limit) = self.limit {
+        if let Kind::Plain(limit) = self.kind {
             // Blocks are always counted in units of 512 bytes here.
             let blocks = |path: &PathBuf| fs::metadata(path).map_or(0, |m| m.blocks() * 512);
             let used = self.list().unwrap_or_default().iter().map(blocks).sum();
             return (limit, Bytes(used));
         }
-        match statvfs(&self.dir) {
-            Ok(stat) => {
-                let used = stat.f_blocks.saturating_sub(stat.f_bfree);
-                (Bytes(stat.f_blocks * stat.f_frsize), Bytes(used * stat.f_frsize))
-            }
-            Err(_) => (Bytes(0), Bytes(0)),
+        let Ok(stat) = statvfs(&self.dir) else { return (Bytes(0), Bytes(0)) };
+        let used = stat.f_blocks.saturating_sub(stat.f_bfree) * stat.f_frsize;
+        let total = stat.f_blocks * stat.f_frsize;
+        if self.kind == Kind::Huge {
+            // The file system promises what the kernel may not have.
+            return (Bytes(total.min(used.saturating_add(free_huge()))), Bytes(used));
         }
+        (Bytes(total), Bytes(used))
     }
 }
 
-/// Whether `dir` is itself the root of a tmpfs.
-fn is_own_tmpfs(dir: &Path) -> io::Result<bool> {
+/// Bytes in huge pages that nobody has or was promised.
+fn free_huge() -> u64 {
+    let pages = |name: &str| {
+        let text = fs::read_to_string(Path::new(KERNEL_PAGES).join(name)).unwrap_or_default();
+        text.trim().parse::<u64>().unwrap_or(0)
+    };
+    pages("free_hugepages").saturating_sub(pages("resv_hugepages")).saturating_mul(HUGE)
+}
+
+/// Whether `dir` is itself the root of a file system of that kind.
+fn is_own(dir: &Path, kind: i64) -> io::Result<bool> {
     let parent = dir.join("..");
     let mounted = fs::metadata(dir)?.dev() != fs::metadata(parent)?.dev();
-    Ok(mounted && statfs(dir)?.f_type as i64 == TMPFS)
+    Ok(mounted && statfs(dir)?.f_type as i64 == kind)
 }
 
 fn flags() -> MountFlags {
@@ -168,7 +230,8 @@ mod tests {
     #[test]
     fn a_plain_directory_keeps_its_limit() {
         let dir = tempfile::tempdir().unwrap();
-        let store = MemoryStore { dir: dir.path().to_owned(), limit: Some(Bytes::mib(4)) };
+        let kind = Kind::Plain(Bytes::mib(4));
+        let store = MemoryStore { dir: dir.path().to_owned(), kind };
         store.create(&store.path("a"), Bytes::mib(2)).unwrap();
         let error = store.create(&store.path("b"), Bytes::mib(4)).unwrap_err();
         assert!(matches!(error, VmmError::NotEnoughMemory { .. }), "{error}");

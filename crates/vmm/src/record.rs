@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
-use types::{BlockPlacement, VmId, VmSpec};
+use types::{BlockPlacement, Firmware, MemoryPages, VmId, VmSpec};
 
 use crate::process::Identity;
 use crate::taps::Tap;
 
-/// The id of the memory backend, which is also the name of its RAM block in a
-/// migration stream.
+/// The id of the one memory backend, which is also the name of its RAM block in a
+/// migration stream. With NUMA nodes each has a backend: `ram-node0`, …
 pub(crate) const RAM: &str = "pc.ram";
 
 /// One QEMU of a VM: everything that is made for it, known beforehand, so that
@@ -33,7 +33,7 @@ pub struct InstanceRecord {
     pub run_dir: PathBuf,
     /// Logs; they stay.
     pub log_dir: PathBuf,
-    /// Guest memory; removed at the end.
+    /// Guest memory, or the beginning of its files' paths; removed at the end.
     pub memory: PathBuf,
     /// One for each NIC; removed at the end.
     pub taps: Vec<Tap>,
@@ -57,19 +57,38 @@ impl InstanceRecord {
         self.run_dir.join("qmp")
     }
 
-    /// The file that is the guest's memory.
-    pub fn memory_file(&self) -> PathBuf {
-        self.memory.clone()
+    /// The files that are the guest's memory, in the order of its blocks.
+    pub fn memory_files(&self) -> Vec<PathBuf> {
+        self.blocks().into_iter().map(|row| row.file).collect()
     }
 
     /// Where each RAM block of the guest is placed.
     pub fn blocks(&self) -> Vec<BlockPlacement> {
-        vec![BlockPlacement {
-            block: RAM.to_owned(),
-            file: self.memory_file(),
-            offset: 0,
-            length: self.spec.memory.0,
-        }]
+        let row = |block: String, file, length| BlockPlacement { block, file, offset: 0, length };
+        if self.spec.numa.is_empty() {
+            return vec![row(RAM.to_owned(), self.memory.clone(), self.spec.memory.0)];
+        }
+        let node = |(i, node): (usize, &types::NumaNode)| {
+            let mut file = self.memory.clone().into_os_string();
+            file.push(format!("-node{i}"));
+            row(format!("ram-node{i}"), file.into(), node.memory.0)
+        };
+        self.spec.numa.iter().enumerate().map(node).collect()
+    }
+
+    /// Guest memory lies on reserved huge pages.
+    pub fn is_huge(&self) -> bool {
+        self.spec.memory_pages == MemoryPages::Huge
+    }
+
+    /// Boots with UEFI.
+    pub(crate) fn is_uefi(&self) -> bool {
+        matches!(self.spec.firmware, Firmware::Uefi { .. })
+    }
+
+    /// The volume that cloud-init reads; made of the spec and nothing else.
+    pub(crate) fn seed(&self) -> PathBuf {
+        self.run_dir.join("seed.iso")
     }
 
     /// Everything the guest ever wrote to its first serial port.

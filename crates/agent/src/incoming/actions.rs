@@ -175,12 +175,12 @@ impl Run<'_> {
 
     pub(super) fn take_state(&mut self) {
         let (Some(qemu), Some(incoming)) = (&self.qemu, &self.vm.record.incoming) else { return };
-        let (qmp, file) = (qemu.qmp.clone(), incoming.instance.memory_file());
+        let (qmp, files) = (qemu.qmp.clone(), incoming.instance.memory_files());
         let inputs = self.inputs.clone();
         self.tasks.spawn(async move {
             let note = async {
                 let shown = qmp.human("info registers -a").await.map_err(|e| e.to_string())?;
-                let memory = tokio::task::spawn_blocking(move || state::memory_digest(&file))
+                let memory = tokio::task::spawn_blocking(move || state::memory_digest(&files))
                     .await
                     .map_err(|e| e.to_string())?
                     .map_err(|e| format!("memory file: {e}"))?;

@@ -174,11 +174,11 @@ impl Run<'_> {
         if !verify {
             return;
         }
-        let (inputs, file) = (self.inputs.clone(), instance.memory_file());
+        let (inputs, files) = (self.inputs.clone(), instance.memory_files());
         self.tasks.spawn(async move {
             let note = async {
                 let shown = qmp.human("info registers -a").await.map_err(|e| e.to_string())?;
-                let memory = tokio::task::spawn_blocking(move || state::memory_digest(&file))
+                let memory = tokio::task::spawn_blocking(move || state::memory_digest(&files))
                     .await
                     .map_err(|e| e.to_string())?
                     .map_err(|e| format!("memory file: {e}"))?;

@@ -19,12 +19,18 @@ pub(crate) async fn run(file: &Path, connect: Connect, output: &Output) -> Resul
 }
 
 fn read(file: &Path) -> Result<VmSpec, Failure> {
-    let (spec, text): (VmSpec, _) = files::toml(file)?;
-    spec.check().map_err(|error| {
-        let line = files::line_of(&text, &error.field);
+    let (mut spec, text): (VmSpec, _) = files::toml(file)?;
+    let wrong = |field: &str, problem: &str| {
+        let line = files::line_of(&text, field);
         let line = line.map(|line| format!(" line {line}:")).unwrap_or_default();
-        Failure::new(USAGE, format!("{}:{line} {error}", file.display()))
-    })?;
+        Failure::new(USAGE, format!("{}:{line} {field}: {problem}", file.display()))
+    };
+    let folder = file.parent().unwrap_or(Path::new("."));
+    if let Some(seed) = &mut spec.cloud_init {
+        let read = |name: &str| files::text(&folder.join(name));
+        seed.resolve(read).map_err(|(field, failure)| wrong(&field, &failure.message))?;
+    }
+    spec.check().map_err(|error| wrong(&error.field, &error.problem))?;
     Ok(spec)
 }
 
@@ -42,5 +48,18 @@ mod tests {
         assert_eq!(failure.exit, USAGE);
         std::fs::write(&file, "name = \"a\"\nmemory = \"2MiB\"\n").unwrap();
         assert_eq!(read(&file).unwrap().vcpus, 1);
+    }
+
+    #[test]
+    fn documents_for_cloud_init_are_read_beside_the_spec() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("vm.toml");
+        let text = "name = \"a\"\nmemory = \"2MiB\"\n[cloud_init]\nuser_data = { file = \"u\" }\n";
+        std::fs::write(&file, text).unwrap();
+        let failure = read(&file).unwrap_err();
+        assert!(failure.message.contains("line 4: cloud_init.user_data"), "{}", failure.message);
+        std::fs::write(dir.path().join("u"), "#cloud-config").unwrap();
+        let seed = read(&file).unwrap().cloud_init.unwrap();
+        assert_eq!(seed.user_data.unwrap().text(), "#cloud-config");
     }
 }

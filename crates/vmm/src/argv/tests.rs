@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use types::{DiskBus, VmId, VmSpec};
 
 use super::*;
+use crate::images::DiskFile;
 use crate::taps::Tap;
 
 const SMALL: &str = r#"
@@ -47,6 +48,45 @@ const LARGE: &str = r#"
     bridge = "br0"
 "#;
 
+const WHOLE: &str = r##"
+    name = "db-1"
+    uuid = "0b7f6a52-1a55-4b1c-8f1e-57cbb7d0a112"
+    vcpus = 4
+    memory = "4GiB"
+    memory_pages = "2MiB"
+    machine = "pc-q35-7.2"
+    on_panic = "pause"
+    [topology]
+    cores = 2
+    threads = 2
+    [firmware.uefi]
+    vars = { pool = "shared", file = "db-1.vars" }
+    [cloud_init]
+    user_data = "#cloud-config"
+    [[numa]]
+    memory = "3GiB"
+    vcpus = "0-1,3"
+    [[numa]]
+    memory = "1GiB"
+    vcpus = "2"
+    [[disks]]
+    pool = "shared"
+    file = "db-1.qcow2"
+    format = "qcow2"
+    bus = "scsi"
+    on_io_error = "pause"
+    [[disks]]
+    pool = "luns"
+    file = "wwn-1"
+    format = "raw"
+    on_io_error = "report"
+    [[disks]]
+    pool = "shared"
+    file = "db-2.img"
+    format = "raw"
+    bus = "scsi"
+"##;
+
 fn record(spec: VmSpec) -> InstanceRecord {
     let vm = spec.uuid.unwrap_or(VmId(uuid::Uuid::nil()));
     let nics = spec.nics.iter().enumerate();
@@ -70,11 +110,16 @@ fn images(spec: &VmSpec) -> Images {
     Images {
         kernel: spec.boot.as_ref().map(|_| path("linux")),
         initrd: spec.boot.as_ref().and_then(|b| b.initrd.as_ref()).map(|_| path("initrd")),
+        vars: matches!(spec.firmware, types::Firmware::Uefi { .. }).then(|| path("vars")),
         disks: spec
             .disks
             .iter()
             .enumerate()
-            .map(|(i, d)| DiskFile { path: path(d.file.as_str()), direct: i == 0 })
+            .map(|(i, d)| DiskFile {
+                path: path(d.file.as_str()),
+                direct: i == 0,
+                device: d.pool.as_str() == "luns",
+            })
             .collect(),
     }
 }
@@ -83,6 +128,7 @@ fn line(spec: &VmSpec, accel: Accel, incoming: Incoming) -> Result<Vec<String>, 
     argv(&Launch {
         record: &record(spec.clone()),
         images: &images(spec),
+        uefi: Some(Path::new("/usr/share/OVMF/code.fd")),
         data_dirs: &["/opt/qemu/share".into()],
         accel,
         vhost: accel == Accel::Kvm,
@@ -111,6 +157,30 @@ fn a_small_one() {
 fn a_large_one_arriving() {
     let spec: VmSpec = toml::from_str(LARGE).unwrap();
     insta::assert_snapshot!(shown(&line(&spec, Accel::Kvm, Incoming::Yes).unwrap()));
+}
+
+#[test]
+fn everything_at_once() {
+    let spec: VmSpec = toml::from_str(WHOLE).unwrap();
+    spec.check().unwrap();
+    insta::assert_snapshot!(shown(&line(&spec, Accel::Tcg, Incoming::No).unwrap()));
+}
+
+#[test]
+fn each_node_is_a_row_of_the_placement_table() {
+    let rows = record(toml::from_str(WHOLE).unwrap()).blocks();
+    let shown: Vec<_> =
+        rows.iter().map(|r| (r.block.as_str(), r.file.to_str().unwrap(), r.length)).collect();
+    assert_eq!(
+        shown,
+        [
+            ("ram-node0", "/run/godwit/memory/web-s1-node0", 3 << 30),
+            ("ram-node1", "/run/godwit/memory/web-s1-node1", 1 << 30),
+        ]
+    );
+    let rows = record(toml::from_str(LARGE).unwrap()).blocks();
+    assert_eq!(rows.len(), 1);
+    assert_eq!((rows[0].block.as_str(), rows[0].length), ("pc.ram", 2 << 30));
 }
 
 #[test]
@@ -186,7 +256,7 @@ proptest! {
             "-L", "-nodefaults", "-no-user-config", "-name", "-uuid", "-smbios", "-machine",
             "-object", "-m", "-smp", "-cpu", "-vga", "-display", "-sandbox", "-S", "-pidfile",
             "-chardev", "-mon", "-serial", "-kernel", "-initrd", "-append", "-blockdev",
-            "-device", "-netdev",
+            "-device", "-netdev", "-action",
         ];
         for flag in flags {
             prop_assert!(known.contains(&flag), "{}", flag);
