@@ -8,6 +8,7 @@
 mod cpu;
 mod data;
 mod machine_reassignment;
+mod migration_plans;
 
 use std::path::PathBuf;
 
@@ -44,6 +45,8 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     machine_reassignment: Option<machine_reassignment::Section>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    migration_plans: Option<migration_plans::Section>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     cpu: Option<cpu::Section>,
 }
 
@@ -54,8 +57,11 @@ fn main() -> Result<()> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
     }
-    let report =
-        Report { machine_reassignment: machine_reassignment::run(&args)?, cpu: cpu::run(&args)? };
+    let report = Report {
+        machine_reassignment: machine_reassignment::run(&args)?,
+        migration_plans: migration_plans::run(&args)?,
+        cpu: cpu::run(&args)?,
+    };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     }

@@ -2,11 +2,13 @@
 //!
 //! Pure: the same hosts and the same demand always give the same answer.
 
+mod chance;
 pub mod cpu;
 mod demand;
 mod host;
 mod machine;
 mod migrate;
+pub mod order;
 
 pub use demand::Demand;
 pub use host::Host;
