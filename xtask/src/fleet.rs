@@ -34,6 +34,8 @@ pub(crate) struct Shape {
     pub(crate) data_plane: Option<&'static str>,
     /// Guest memory of each host.
     pub(crate) memory: Bytes,
+    /// Socket that the fleet's programs tell of points.
+    pub(crate) points: Option<PathBuf>,
 }
 
 impl Shape {
@@ -46,6 +48,7 @@ impl Shape {
             proxy: false,
             data_plane: None,
             memory: Bytes::mib(6 << 10),
+            points: None,
         }
     }
 }
@@ -108,7 +111,7 @@ impl Fleet {
     /// It does not come up; nothing is left of it then.
     pub(crate) fn up(godwit: &Path, shape: &Shape) -> Result<Self> {
         // Short, because the sockets in it have at most 107 bytes of path.
-        let dir = PathBuf::from(format!("/var/tmp/gw-{}", std::process::id()));
+        let dir = PathBuf::from(format!("/var/tmp/gw-{}-{}", std::process::id(), shape.parts.net));
         let mut options = lab::UpOptions::new(&dir);
         options.godwit = godwit.to_owned();
         options.net = shape.parts.net;
@@ -119,6 +122,7 @@ impl Fleet {
         options.proxy = shape.proxy;
         options.data_plane = shape.data_plane.map(str::to_owned);
         options.memory = shape.memory;
+        options.points.clone_from(&shape.points);
         lab::up(&options).context("the lab does not come up").inspect_err(|_| {
             // Refused at once, it leaves the empty directory; anything else it has removed.
             let _ = std::fs::remove_dir(&dir);
@@ -164,6 +168,11 @@ impl Fleet {
         question: impl AsyncFnOnce(&Client) -> Result<T, ClientError>,
     ) -> Result<T> {
         Ok(self.runtime.block_on(question(&self.client))?)
+    }
+
+    /// What `godwit` finds in its environment.
+    pub(crate) fn env(&self) -> &[(&'static str, String)] {
+        &self.env
     }
 
     /// The lab's directory.

@@ -1,6 +1,7 @@
 //! The project's tasks: `cargo xtask demo`, `test`, `tidy`, `e2e`, `bench`.
 
 mod bench;
+mod chaos;
 mod check;
 mod cpu_models;
 mod demo;
@@ -41,6 +42,8 @@ enum Task {
     E2e(e2e::Args),
     /// Write the planner's table of CPU models from what a QEMU says of its own.
     CpuModels(cpu_models::Args),
+    /// Migrate with a fault at every point, watched by instruments that trust nobody.
+    Chaos(chaos::Args),
     /// Measure.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -70,6 +73,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test { quick } => check::run(&repository(), quick),
         Task::Bench(bench) => bench::run(&repository(), &bench),
         Task::CpuModels(args) => cpu_models::run(&repository(), &args),
+        Task::Chaos(args) => chaos::run(&repository(), &args),
         Task::E2e(args) => e2e::run(&repository(), &args),
         Task::Setup { yes } => setup::run(yes, false),
     }

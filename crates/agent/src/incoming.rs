@@ -128,6 +128,11 @@ async fn run(vm: &mut Vm, intent: AttemptIntent, restarted: bool) -> Result<(), 
     loop {
         while let Some(seen) = queue.pop_front() {
             tracing::debug!(attempt = %run.id, ?seen, stage = ?run.machine.stage(), "destination");
+            if run.machine.stage() == Stage::Claiming && !run.qemu_lives() {
+                // Seen before the claim's answer is acted on: what never executed goes back.
+                let actions = run.machine.on(Seen::QemuDied);
+                run.perform_all(actions, &mut queue).await;
+            }
             let actions = run.machine.on(seen);
             run.perform_all(actions, &mut queue).await;
             if run.machine.ended() {
@@ -153,6 +158,12 @@ async fn run(vm: &mut Vm, intent: AttemptIntent, restarted: bool) -> Result<(), 
 }
 
 impl Run<'_> {
+    /// Whether the incoming QEMU's process is there.
+    fn qemu_lives(&self) -> bool {
+        let incoming = self.vm.record.incoming.as_ref();
+        incoming.is_some_and(|i| self.vm.host.hypervisor.is_alive(&i.instance))
+    }
+
     async fn perform_all(&mut self, actions: Vec<Action>, queue: &mut VecDeque<Seen>) {
         for action in actions {
             if let Err(failed) = self.perform(action, queue).await {
@@ -226,7 +237,7 @@ impl Run<'_> {
 
     async fn perform(&mut self, action: Action, queue: &mut VecDeque<Seen>) -> Result<(), Seen> {
         match action {
-            Action::Journal(stage) => self.journal(stage).map_err(Seen::Failed)?,
+            Action::Journal(stage) => self.journal(stage).await,
             Action::Prepare => {
                 self.prepare().await.map_err(Seen::Failed)?;
                 queue.push_back(Seen::Prepared);
@@ -249,12 +260,12 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn journal(&mut self, stage: Stage) -> Result<(), String> {
+    async fn journal(&mut self, stage: Stage) {
         let seq = self.reporter.seq();
         if let Some(incoming) = &mut self.vm.record.incoming {
             incoming.seq = incoming.seq.max(seq);
         }
-        self.vm.journal_destination(stage)
+        self.vm.journal_destination(stage).await;
     }
 
     /// Forgets the attempt. What it left behind is the VM's, or nothing.

@@ -88,7 +88,11 @@ pub(crate) async fn begin(vm: &mut Vm, id: AttemptId) -> Result<(), String> {
         was_paused,
         seq: 0,
     });
-    vm.save()?;
+    if let Err(error) = vm.save() {
+        // Nothing was done: it is begun anew.
+        vm.record.outgoing = None;
+        return Err(error);
+    }
     vm.publish().await;
     run(vm, Some(intent), None).await
 }
@@ -419,7 +423,7 @@ impl Run<'_> {
 
     async fn perform(&mut self, action: Action, queue: &mut VecDeque<Seen>) -> Result<(), Seen> {
         match action {
-            Action::Journal(stage) => self.journal(stage).map_err(Seen::Broken)?,
+            Action::Journal(stage) => self.journal(stage).await,
             Action::BeginCopy => self.begin_copy().await.map_err(Seen::Broken)?,
             Action::Hold => {
                 self.command(types::CarrierCommand::Hold).await.map_err(Seen::Broken)?;
@@ -447,7 +451,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn journal(&mut self, stage: Stage) -> Result<(), String> {
+    async fn journal(&mut self, stage: Stage) {
         if stage == Stage::Handing {
             self.deadline = Instant::now() + VERDICT;
             let phase = Some(AttemptPhase::Switching);
@@ -460,7 +464,7 @@ impl Run<'_> {
         if let Some(outgoing) = &mut self.vm.record.outgoing {
             outgoing.seq = outgoing.seq.max(seq);
         }
-        self.vm.journal_source(stage)
+        self.vm.journal_source(stage).await;
     }
 
     /// Tells that the source's part is over, then forgets the attempt.

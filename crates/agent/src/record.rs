@@ -68,6 +68,15 @@ impl VmRecord {
         }
     }
 
+    /// Side and stage of the attempt under way, for those who watch.
+    pub(crate) fn stage(&self) -> String {
+        match (&self.outgoing, &self.incoming) {
+            (Some(outgoing), _) => format!("source-{:?}", outgoing.stage),
+            (None, Some(incoming)) => format!("destination-{:?}", incoming.stage),
+            (None, None) => "none".to_owned(),
+        }
+    }
+
     /// Nothing of the VM is left here.
     pub(crate) fn is_empty(&self) -> bool {
         self.instance.is_none() && self.outgoing.is_none() && self.incoming.is_none()

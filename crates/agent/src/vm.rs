@@ -27,6 +27,8 @@ pub(crate) struct Vm {
     alarmed: bool,
 }
 
+/// A journal that cannot be written is tried again this much later.
+const SAVE_AGAIN: Duration = Duration::from_millis(200);
 /// After something failed it is tried again this much later.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -151,9 +153,14 @@ impl Vm {
         spec.machine = hypervisor.resolve_machine(&spec.machine).map_err(|e| e.to_string())?;
         let name = format!("s{generation}");
         let instance = hypervisor.plan(&spec, &name).map_err(|e| e.to_string())?;
-        self.record.start_generation = generation;
+        let before = std::mem::replace(&mut self.record.start_generation, generation);
         self.record.instance = Some(instance.clone());
-        self.save()?;
+        if let Err(error) = self.save() {
+            // Nothing was made: the same start is tried again.
+            self.record.start_generation = before;
+            self.record.instance = None;
+            return Err(error);
+        }
         match self.host.hypervisor.start(&instance, Launch::No).await {
             Ok(started) => {
                 self.record.instance = Some(started.record.clone());
@@ -184,7 +191,11 @@ impl Vm {
     }
 
     pub(crate) fn save(&self) -> Result<(), String> {
-        self.host.journal.save(&self.record).map_err(|e| e.to_string())
+        let name = self.record.stage();
+        tracing::trace!(target: "point", place = "journal", %name, when = "before");
+        self.host.journal.save(&self.record).map_err(|e| e.to_string())?;
+        tracing::trace!(target: "point", place = "journal", %name, when = "after");
+        Ok(())
     }
 
     /// Says on the board what is seen.
@@ -258,19 +269,34 @@ impl Vm {
     }
 
     /// Journals the source's stage.
-    pub(crate) fn journal_source(&mut self, stage: source::Stage) -> Result<(), String> {
+    pub(crate) async fn journal_source(&mut self, stage: source::Stage) {
         if let Some(outgoing) = &mut self.record.outgoing {
             outgoing.stage = stage;
         }
-        self.save()
+        self.save_at_last().await;
     }
 
     /// Journals the destination's stage.
-    pub(crate) fn journal_destination(&mut self, stage: destination::Stage) -> Result<(), String> {
+    pub(crate) async fn journal_destination(&mut self, stage: destination::Stage) {
         if let Some(incoming) = &mut self.record.incoming {
             incoming.stage = stage;
         }
-        self.save()
+        self.save_at_last().await;
+    }
+
+    /// Saves, however long it takes. What follows a stage must not be done before
+    /// the stage is durable, and what was decided cannot be decided otherwise
+    /// because a disk is full: a VM that runs runs on meanwhile, one that rests rests.
+    async fn save_at_last(&mut self) {
+        while let Err(error) = self.save() {
+            let error = Some(format!("the migration waits: {error}"));
+            if self.error != error {
+                tracing::error!(vm = %self.record.vm, error, "a journal cannot be written");
+                self.error = error;
+            }
+            self.publish().await;
+            tokio::time::sleep(SAVE_AGAIN).await;
+        }
     }
 }
 

@@ -64,8 +64,30 @@ pub fn fill(template: &str, value: &impl std::fmt::Display) -> String {
     }
 }
 
+/// What a path asks for: its last segment that is no id or name, such as `claim`.
+pub fn action(path: &str) -> &str {
+    let path = path.split('?').next().unwrap_or_default();
+    let mut segments = path.rsplit('/');
+    let last = segments.next().unwrap_or_default();
+    let collection = segments.next().unwrap_or_default();
+    if matches!(collection, "attempts" | "vms" | "hosts") { collection } else { last }
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn an_action_is_the_last_word_that_is_no_name() {
+        for (path, expected) in [
+            ("/v1/agent/vms/web01/claim", "claim"),
+            ("/v1/agent/attempts/0190", "attempts"),
+            ("/v1/agent/sync", "sync"),
+            ("/v1/history?vm=web01", "history"),
+            ("", ""),
+        ] {
+            assert_eq!(action(path), expected, "{path}");
+        }
+    }
+
     use super::*;
 
     #[test]

@@ -153,6 +153,13 @@ impl Control {
 
     /// Tells the agent, and keeps the event for one that comes later.
     pub(crate) fn emit(&self, event: CarrierEvent) {
+        let name = event.name();
+        tracing::trace!(target: "point", place = "link", name, when = "before");
+        self.emit_now(event);
+        tracing::trace!(target: "point", place = "link", name, when = "after");
+    }
+
+    fn emit_now(&self, event: CarrierEvent) {
         let mut state = self.lock();
         state.tell(&event);
         if state.log.len() < KEPT {

@@ -258,7 +258,11 @@ impl Shell {
                 idempotency::keep(self, key, answer, &mut transaction).await?;
             }
             let following = record(&after, scope, first, &mut transaction)?;
-            match self.inner.store.commit(transaction).await.map_err(unavailable)? {
+            let name = after.notes.first().map_or("", |note| note.event.as_str());
+            tracing::trace!(target: "point", place = "commit", name, when = "before");
+            let done = self.inner.store.commit(transaction).await.map_err(unavailable)?;
+            tracing::trace!(target: "point", place = "commit", name, when = "after");
+            match done {
                 Commit::Done(revision) => {
                     *next = Some(following);
                     self.tell(&before, &after, revision);

@@ -167,7 +167,9 @@ fn write_supervisor(
     args: Vec<String>,
 ) -> Result<(), LabError> {
     let program = options.godwit.clone();
-    let config = supervise::Config { name: name.into(), view, program, args };
+    let points = options.points.iter().map(|socket| socket.display().to_string());
+    let env = points.map(|socket| (crate::points::SOCKET.to_owned(), socket)).collect();
+    let config = supervise::Config { name: name.into(), view, program, args, env };
     write_json(&supervisor(places, name), &config)
 }
 

@@ -19,6 +19,7 @@ mod mounts;
 mod net;
 mod options;
 mod plan;
+pub mod points;
 mod proc;
 mod proxy;
 mod ready;

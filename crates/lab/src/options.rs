@@ -37,6 +37,8 @@ pub struct UpOptions {
     pub memory: Bytes,
     /// Put a proxy before the carriers, so that delays, resets and cuts can be made.
     pub proxy: bool,
+    /// Socket that the fleet's programs tell of points ([`crate::points`]).
+    pub points: Option<PathBuf>,
     /// The `godwit` program.
     pub godwit: PathBuf,
     /// How long to wait for controller and agents; not at all where absent.
@@ -58,6 +60,7 @@ impl UpOptions {
             data_plane: None,
             memory: Bytes::mib(4096),
             proxy: true,
+            points: None,
             godwit: std::env::current_exe().unwrap_or_else(|_| "godwit".into()),
             wait: Some(Duration::from_secs(60)),
         }

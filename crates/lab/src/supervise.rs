@@ -1,6 +1,7 @@
 //! One process for each of the lab's programs, which starts it again whenever
 //! it ends, as an init system would.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,9 @@ pub(crate) struct Config {
     pub(crate) program: PathBuf,
     /// Its arguments.
     pub(crate) args: Vec<String>,
+    /// What is added to its environment.
+    #[serde(default)]
+    pub(crate) env: BTreeMap<String, String>,
 }
 
 impl Config {
@@ -87,7 +91,11 @@ fn say_ready() -> Result<(), LabError> {
 /// Runs the program until it ends, reaping whatever else ends meanwhile. Says
 /// how it ended.
 fn run_once(config: &Config) -> String {
-    let started = Command::new(&config.program).args(&config.args).stdin(Stdio::null()).spawn();
+    let started = Command::new(&config.program)
+        .args(&config.args)
+        .envs(&config.env)
+        .stdin(Stdio::null())
+        .spawn();
     let child = match started {
         Ok(child) => child.id(),
         Err(e) => return format!("cannot start {}: {e}", config.program.display()),

@@ -108,11 +108,14 @@ impl Client {
         limit: Duration,
     ) -> Result<Value, QmpError> {
         let (ticket, answer) = self.enter(command)?;
+        tracing::trace!(target: "point", place = "qmp", name = command, when = "before");
         let exchange = async {
             self.send(ticket.id, command, arguments).await?;
             answer.await.map_err(|_| QmpError::Disconnected)
         };
-        match tokio::time::timeout(limit, exchange).await {
+        let outcome = tokio::time::timeout(limit, exchange).await;
+        tracing::trace!(target: "point", place = "qmp", name = command, when = "after");
+        match outcome {
             Err(_) => Err(QmpError::Late { command: command.to_owned(), limit }),
             Ok(Err(error)) => Err(error),
             Ok(Ok(Ok(value))) => Ok(value),
@@ -188,6 +191,7 @@ async fn read(
         if let Some(name) = line.get("event").and_then(Value::as_str) {
             let data = line.get("data").cloned().unwrap_or(Value::Null);
             let at = happened(line.get("timestamp"));
+            tracing::trace!(target: "point", place = "event", name, when = "before");
             // Nobody may be listening; that is fine.
             let _ = events.send(Event::Named { name: name.to_owned(), data, at });
             continue;

@@ -136,6 +136,23 @@ pub enum CarrierEvent {
     Finished,
 }
 
+impl CarrierEvent {
+    /// The kind of event, as in its JSON.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Listening { .. } => "listening",
+            Self::Connected { .. } => "connected",
+            Self::Mode { .. } => "mode",
+            Self::Held => "held",
+            Self::Counters(_) => "counters",
+            Self::Sealed => "sealed",
+            Self::Note { .. } => "note",
+            Self::Failed { .. } => "failed",
+            Self::Finished => "finished",
+        }
+    }
+}
+
 /// Rising counters of a carrier.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counters {

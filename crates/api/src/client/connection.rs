@@ -89,6 +89,19 @@ impl Connections {
         path: &str,
         body: Bytes,
     ) -> Result<Answer, SendError> {
+        let name = path::action(path);
+        tracing::trace!(target: "point", place = "request", name, when = "before");
+        let answer = self.exchange_once(method, path, body).await;
+        tracing::trace!(target: "point", place = "request", name, when = "after");
+        answer
+    }
+
+    async fn exchange_once(
+        &self,
+        method: &Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Answer, SendError> {
         let idempotent = method == Method::GET || path.starts_with(path::AGENT_PREFIX);
         let build = || {
             Request::builder()

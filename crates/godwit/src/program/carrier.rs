@@ -5,6 +5,6 @@ use crate::log;
 
 /// Serves one side of one attempt, as standard input says.
 pub(crate) fn run() -> Result<(), Failure> {
-    log::begin();
+    log::begin("carrier");
     ::carrier::main_from_stdin().map_err(Failure::of)
 }
