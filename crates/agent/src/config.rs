@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use types::{Bytes, HostId, PoolName};
+use types::{Bytes, HostId, Outage, PoolName};
 
 /// The agent's configuration.
 #[derive(Debug, Clone, Deserialize)]
@@ -60,6 +60,9 @@ pub struct AgentConfig {
     /// See `uefi_code`.
     #[serde(default)]
     pub uefi_vars: Option<PathBuf>,
+    /// How long a VM that leaves bears a broken link to its destination.
+    #[serde(default)]
+    pub outage: Outage,
     /// Bridges that NICs may be plugged into.
     #[serde(default)]
     pub bridges: Vec<PoolName>,
@@ -84,6 +87,9 @@ pub enum DataPlane {
     Opaque,
 }
 
+/// A destination waits no longer for its source, in seconds.
+const LONGEST_OUTAGE: u32 = 3600;
+
 impl AgentConfig {
     /// Reads and checks a file.
     ///
@@ -96,6 +102,9 @@ impl AgentConfig {
         let (first, last) = config.carrier_ports;
         if first == 0 || last < first {
             return Err(fail("carrier_ports: must be [first, last] with 0 < first <= last".into()));
+        }
+        if config.outage.copy_seconds.max(config.outage.tail_seconds) > LONGEST_OUTAGE {
+            return Err(fail(format!("outage: at most {LONGEST_OUTAGE} seconds")));
         }
         if !config.controller.starts_with("https://") {
             return Err(fail("controller: must be https://address:port".into()));
@@ -189,6 +198,11 @@ mod tests {
         let config = load(GOOD).unwrap();
         assert_eq!(config.memory_size, Bytes(4 << 30));
         assert_eq!(config.data_plane, DataPlane::Direct);
+        assert_eq!(config.outage, Outage::default());
+        let patient = format!("{GOOD}\n[outage]\ntail_seconds = 20\n");
+        let outage = load(&patient).unwrap().outage;
+        assert_eq!(outage, Outage { tail_seconds: 20, ..Outage::default() });
+        assert!(load(&patient.replace("20", "9999")).unwrap_err().contains("outage"));
         for (from, to, named) in [
             ("16000, 16031", "9, 3", "carrier_ports"),
             ("https://", "http://", "controller"),

@@ -53,6 +53,8 @@ struct Run<'a> {
     mode: Option<Mode>,
     rounds: u64,
     round_trip: Option<Duration>,
+    /// The carriers are connected: nothing is decided on what is not sent for want of a link.
+    linked: bool,
     stopped_at: Option<Instant>,
     /// The VM is stopped: QEMU is asked more often.
     hurry: Arc<AtomicBool>,
@@ -126,6 +128,7 @@ async fn run(
         mode: None,
         rounds: 0,
         round_trip: None,
+        linked: true,
         stopped_at: None,
         hurry: Arc::default(),
         blackout: None,
@@ -305,7 +308,7 @@ impl Run<'_> {
         self.rounds = self.rounds.max(ram.dirty_sync_count);
         if self.machine.stage() == Stage::Copying && self.must_stop_first() {
             queue.push_back(Seen::Converged);
-        } else if self.machine.stage() == Stage::Copying && !self.vm_was_paused() {
+        } else if self.machine.stage() == Stage::Copying && !self.vm_was_paused() && self.linked {
             let pass = Pass {
                 number: ram.dirty_sync_count,
                 remaining: ram.remaining.saturating_add(self.counters.unacknowledged_bytes),
@@ -376,6 +379,19 @@ impl Run<'_> {
             CarrierEvent::Connected { round_trip_us } => {
                 self.round_trip = Some(Duration::from_micros(round_trip_us));
                 queue.extend(self.connected());
+            }
+            CarrierEvent::LinkLost { why } => {
+                self.linked = false;
+                let longest = Duration::from_secs(self.vm.host.config.outage.copy_seconds.into());
+                self.deadline = Instant::now() + longest + VERDICT;
+                self.reporter.post("link-lost", Some(why), AttemptPatch::default());
+            }
+            CarrierEvent::LinkResumed { outage_ms, resent_bytes } => {
+                self.linked = true;
+                self.deadline = Instant::now() + VERDICT;
+                let resent = types::Bytes(resent_bytes);
+                let told = format!("after {outage_ms} ms; {resent} were sent again so far");
+                self.reporter.post("link-resumed", Some(told), AttemptPatch::default());
             }
             CarrierEvent::Note { text } => match Note::from_text(&text) {
                 Some(Note::Running) => self.running(at, queue),

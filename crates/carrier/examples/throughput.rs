@@ -76,11 +76,11 @@ fn main() {
     to.agent.is(&CarrierEvent::Sealed);
     let seconds = begun.elapsed().as_secs_f64();
     std::fs::remove_file(&file).unwrap();
-    let pages = from.agent.seen.iter().rev().find_map(|e| match e {
-        CarrierEvent::Counters(c) => Some(*c),
+    let counters = from.agent.wait(|e| match e {
+        CarrierEvent::Counters(c) => (c.done_bytes == mib << 20).then_some(*c),
         _ => None,
     });
-    println!("{mib} MiB in {seconds:.2} s: {:.0} MiB/s; {pages:?}", mib as f64 / seconds);
+    println!("{mib} MiB in {seconds:.2} s: {:.0} MiB/s; {counters:?}", mib as f64 / seconds);
     from.agent.send(CarrierCommand::End);
     let _ = from.thread.join();
     to.agent.send(CarrierCommand::End);

@@ -10,12 +10,13 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use types::{BlockPlacement, CarrierCommand, CarrierConfig, CarrierEvent, Mode};
-use wire::{Header, Kind, Receiver};
+use wire::{Acknowledgement, Header, Kind, Receiver};
 
 use crate::CarrierError;
 use crate::control::Control;
 use crate::ending::Ending;
-use crate::net::{self, Session, Tls};
+use crate::link::{self, Outage};
+use crate::net::{self, Breakers, Door, Link, Tls};
 use crate::outbox::Outbox;
 use crate::placement::Placement;
 use crate::return_path::Watch;
@@ -26,6 +27,15 @@ use writer::Writer;
 
 /// QEMU listens before the carrier is started; this is only for a slow start.
 const QEMU_ARRIVAL: Duration = Duration::from_secs(10);
+/// How long the destination waits for the source's first link.
+const ARRIVAL: Duration = Duration::from_secs(120);
+/// A source that has given up will have told its agent by then.
+const GRACE: Duration = Duration::from_secs(10);
+/// Longest that a source may have itself waited for.
+const LONGEST_OUTAGE: Duration = Duration::from_secs(3600);
+const LOOK: Duration = Duration::from_millis(50);
+/// The source hears something this often, however long a frame takes to be applied.
+const ALIVE: Duration = Duration::from_millis(200);
 
 struct Shared {
     ending: Ending,
@@ -58,13 +68,22 @@ pub(crate) fn run(
     blocks: &[BlockPlacement],
     control: &Control,
 ) -> Result<(), CarrierError> {
-    let placement = Placement::open(blocks)?;
+    serve_on(config, address, ports, Placement::open(blocks)?, control)
+}
+
+/// Runs the destination's side with memory files that are open.
+pub(crate) fn serve_on(
+    config: &CarrierConfig,
+    address: &str,
+    ports: (u16, u16),
+    placement: Placement,
+    control: &Control,
+) -> Result<(), CarrierError> {
     let (listener, port) = net::listen(address, ports)?;
     control.emit(CarrierEvent::Listening { port });
-    let Session { forward, mut backward, .. } =
-        net::accept(config, &listener, placement.is_used(), control)?;
-    drop(listener);
-    let breakers = [forward.breaker(), backward.breaker()].into_iter().flatten().collect();
+    let breakers = Breakers::default();
+    let door = Door::open(config, listener, placement.is_used(), &breakers)?;
+    let link = first_link(config, &door, control)?;
     let shared = Arc::new(Shared {
         ending: Ending::new(1, config.peer.to_string(), breakers),
         control: control.clone(),
@@ -75,8 +94,32 @@ pub(crate) fn run(
     control.emit(CarrierEvent::Connected { round_trip_us: 0 });
     let ready = connect_qemu(&config.qemu).and_then(|qemu| Ok((qemu, Writer::new(placement)?)));
     match ready {
-        Ok((qemu, writer)) => serve(&shared, &qemu, writer, forward, backward),
-        Err(error) => Err(shared.ending.refuse(error, &mut backward)),
+        Ok((qemu, writer)) => {
+            let applier =
+                Applier { shared: &shared, session: Receiver::new(0), writer, qemu: &qemu };
+            serve(&shared, &qemu, applier, &door, link)
+        }
+        Err(error) => Err(shared.ending.refuse(error, link)),
+    }
+}
+
+fn first_link(
+    config: &CarrierConfig,
+    door: &Door,
+    control: &Control,
+) -> Result<Link, CarrierError> {
+    let deadline = Instant::now() + ARRIVAL;
+    loop {
+        if control.ended() {
+            return Err(CarrierError::Ended);
+        }
+        if Instant::now() > deadline {
+            let why = format!("the carrier of {} did not connect in time", config.peer);
+            return Err(CarrierError::Peer(why));
+        }
+        if let Some(link) = door.wait(LOOK, 0) {
+            return Ok(link);
+        }
     }
 }
 
@@ -96,16 +139,11 @@ fn connect_qemu(path: &Path) -> Result<UnixStream, CarrierError> {
 fn serve(
     shared: &Shared,
     qemu: &UnixStream,
-    mut writer: Writer,
-    mut forward: Tls,
-    mut backward: Tls,
+    mut applier: Applier<'_>,
+    door: &Door,
+    first: Link,
 ) -> Result<(), CarrierError> {
     thread::scope(|scope| {
-        scope.spawn(|| {
-            if let Err(e) = shared.outbox().send_all(&mut backward) {
-                shared.ending.cannot_send(&e);
-            }
-        });
         scope.spawn(|| {
             if let Err(error) = return_path(shared, qemu) {
                 shared.ending.fail(error);
@@ -114,20 +152,50 @@ fn serve(
             }
         });
         scope.spawn(|| watch_over(shared, qemu));
-        if let Err(error) = receive(shared, &mut forward, &mut writer, qemu) {
-            shared.ending.fail(error);
-        }
-        writer.close();
+        keep_linked(shared, &mut applier, door, first);
+        applier.writer.close();
         let _ = qemu.shutdown(Shutdown::Both);
     });
     shared.ending.verdict()
 }
 
+/// One link after the other, until everything ends.
+fn keep_linked(shared: &Shared, applier: &mut Applier<'_>, door: &Door, first: Link) {
+    let mut next = Some((first, None));
+    while let Some((mut link, ended)) = next {
+        shared.ending.breakers.set(&link);
+        let (number, applied, outage) = (link.number, link.applied, link.outage);
+        let (forward, backward) = (&mut link.forward, std::slice::from_mut(&mut link.backward));
+        let error = link::serve(&shared.ending, (number, applied), ended, backward, || {
+            let error = receive(shared, forward, applier, door);
+            if !matches!(error, CarrierError::Connection { .. }) {
+                // Nothing is placed any more, whatever is said of it.
+                applier.writer.close();
+            }
+            error
+        });
+        let Some(broken) = Outage::begin(&shared.ending, &shared.control, error) else { return };
+        let bound = outage.min(LONGEST_OUTAGE) + GRACE;
+        next = loop {
+            if !broken.bears(bound, None) {
+                return;
+            }
+            if let Some(link) = door.wait(LOOK, applier.session.applied().0) {
+                break Some((link, Some(broken)));
+            }
+        };
+    }
+}
+
 /// Breaks the connections once the carrier is to end, so that no thread stays blocked.
 fn watch_over(shared: &Shared, qemu: &UnixStream) {
-    while !shared.ending.stopping() {
-        thread::sleep(Duration::from_millis(20));
+    let mut spoke = Instant::now();
+    while !shared.ending.wait(Duration::from_millis(20)) {
         shared.ending.look_after(&shared.control);
+        if spoke.elapsed() > ALIVE {
+            spoke = Instant::now();
+            shared.outbox().push_bytes(Kind::Pong, &[]);
+        }
     }
     shared.ending.shut();
     let _ = qemu.shutdown(Shutdown::Both);
@@ -143,6 +211,10 @@ fn return_path(shared: &Shared, mut qemu: &UnixStream) -> Result<(), CarrierErro
         watch.filter(&bytes[..n]);
         shared.outbox().push_bytes(Kind::Return, &bytes[..n]);
     }
+    if shared.ending.stopping() {
+        // It was not QEMU that closed.
+        return Ok(());
+    }
     let why = match shared.tail.load(Ordering::Acquire) {
         true => watch.unfinished(),
         false => Some("the destination's QEMU closed its stream before all had come"),
@@ -156,78 +228,103 @@ fn return_path(shared: &Shared, mut qemu: &UnixStream) -> Result<(), CarrierErro
     Ok(())
 }
 
-/// What comes from the source.
+/// What applies the source's frames, over all links.
+struct Applier<'a> {
+    shared: &'a Shared,
+    session: Receiver,
+    writer: Writer,
+    qemu: &'a UnixStream,
+}
+
+/// What comes from the source; the error that ended it.
 fn receive(
     shared: &Shared,
-    input: &mut Tls,
-    writer: &mut Writer,
-    qemu: &UnixStream,
-) -> Result<(), CarrierError> {
-    let mut session = Receiver::new(0);
+    lanes: &mut [Tls],
+    applier: &mut Applier<'_>,
+    door: &Door,
+) -> CarrierError {
+    let [input] = lanes else { return CarrierError::invalid("a link of several connections") };
     let mut payload = Vec::new();
     loop {
-        let header = net::read_frame(input, &mut payload, shared.ending.peer())?;
-        session.accept(&header).map_err(CarrierError::invalid)?;
-        apply(shared, &mut session, header, &payload, writer, qemu)?;
-        if matches!(header.kind, Kind::Pages | Kind::Verbatim | Kind::Tail | Kind::Seal) {
-            shared.outbox().acknowledge(session.applied().0);
+        let read = net::read_frame(input, &mut payload, shared.ending.peer());
+        match read.and_then(|header| applier.frame(header, &payload)) {
+            Ok(()) => door.heard(),
+            Err(error) => return error,
         }
     }
 }
 
-fn apply(
-    shared: &Shared,
-    session: &mut Receiver,
-    header: Header,
-    payload: &[u8],
-    writer: &mut Writer,
-    mut qemu: &UnixStream,
-) -> Result<(), CarrierError> {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    match header.kind {
-        Kind::Verbatim => writer.verbatim(payload)?,
-        Kind::Pages => writer.pages(payload)?,
-        Kind::Tail => writer.tail(payload),
-        Kind::Seal => {
-            let counted = payload
-                .try_into()
-                .map(u64::from_be_bytes)
-                .map_err(|_| CarrierError::invalid("a malformed seal"))?;
-            session.seal(counted).map_err(CarrierError::invalid)?;
-            writer.close();
-            shared.tail.store(true, Ordering::Release);
-            shared.control.emit(CarrierEvent::Sealed);
+impl Applier<'_> {
+    fn frame(&mut self, header: Header, payload: &[u8]) -> Result<(), CarrierError> {
+        self.session.accept(&header).map_err(CarrierError::invalid)?;
+        self.apply(header, payload)?;
+        self.feed_qemu()?;
+        if header.kind.is_numbered() {
+            self.shared.outbox().acknowledge(self.session.applied().0);
         }
-        Kind::Mode => {
-            let (mode, why) = match payload {
-                [0, ..] => (Mode::Direct, None),
-                [1, why @ ..] => (Mode::Stream, Some(text(why))),
-                [2, why @ ..] => (Mode::Opaque, Some(text(why))),
-                _ => return Err(CarrierError::invalid("an unknown mode")),
-            };
-            session.mode(mode == Mode::Opaque).map_err(CarrierError::invalid)?;
-            if mode == Mode::Opaque {
-                writer.go_opaque();
+        Ok(())
+    }
+
+    fn apply(&mut self, header: Header, payload: &[u8]) -> Result<(), CarrierError> {
+        let Self { shared, session, writer, .. } = self;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        match header.kind {
+            Kind::Verbatim => writer.verbatim(payload)?,
+            Kind::Pages => writer.pages(payload)?,
+            Kind::Tail => writer.tail(payload),
+            Kind::Seal => {
+                let counted = payload
+                    .try_into()
+                    .map(u64::from_be_bytes)
+                    .map_err(|_| CarrierError::invalid("a malformed seal"))?;
+                session.seal(counted).map_err(CarrierError::invalid)?;
+                writer.close();
                 shared.tail.store(true, Ordering::Release);
+                shared.control.emit(CarrierEvent::Sealed);
             }
-            shared.control.emit(CarrierEvent::Mode { mode, why });
+            Kind::Mode => {
+                let (mode, why) = match payload {
+                    [0, ..] => (Mode::Direct, None),
+                    [1, why @ ..] => (Mode::Stream, Some(text(why))),
+                    [2, why @ ..] => (Mode::Opaque, Some(text(why))),
+                    _ => return Err(CarrierError::invalid("an unknown mode")),
+                };
+                session.mode(mode == Mode::Opaque).map_err(CarrierError::invalid)?;
+                if mode == Mode::Opaque {
+                    writer.go_opaque();
+                    shared.tail.store(true, Ordering::Release);
+                }
+                shared.control.emit(CarrierEvent::Mode { mode, why });
+            }
+            Kind::Ping => shared.outbox().push_bytes(Kind::Pong, payload),
+            Kind::Note => shared.control.emit(CarrierEvent::Note { text: text(payload) }),
+            Kind::Acknowledge => {
+                let up_to = Acknowledgement::read(payload)
+                    .ok_or_else(|| CarrierError::invalid("a malformed acknowledgement"))?;
+                shared.outbox().acknowledged(up_to.0).map_err(CarrierError::invalid)?;
+            }
+            Kind::End => {}
+            Kind::Fail => return Err(shared.ending.told(text(payload))),
+            Kind::Return | Kind::ReturnEnd | Kind::Pong => {
+                return Err(CarrierError::invalid("a frame that only the destination may send"));
+            }
         }
-        Kind::Ping => shared.outbox().push_bytes(Kind::Pong, payload),
-        Kind::Note => shared.control.emit(CarrierEvent::Note { text: text(payload) }),
-        Kind::End => {}
-        Kind::Fail => return Err(shared.ending.told(text(payload))),
-        _ => return Err(CarrierError::invalid("a frame that only the destination may send")),
+        Ok(())
     }
-    let out = writer.out();
-    if !out.is_empty() {
+
+    fn feed_qemu(&mut self) -> Result<(), CarrierError> {
+        let (mut qemu, out) = (self.qemu, self.writer.out());
+        if out.is_empty() {
+            return Ok(());
+        }
         let written = qemu.write_all(out);
-        writer.written();
+        self.writer.written();
         // After the seal QEMU's own status tells whether it has loaded everything.
-        if let Err(e) = written
-            && !shared.tail.load(Ordering::Acquire)
-        {
-            return Err(CarrierError::Qemu(format!("the destination's QEMU: {e}")));
+        match written {
+            Err(e) if !self.shared.tail.load(Ordering::Acquire) => {
+                Err(CarrierError::Qemu(format!("the destination's QEMU: {e}")))
+            }
+            _ => Ok(()),
         }
     }
-    Ok(())
 }

@@ -1,7 +1,6 @@
 //! How a carrier ends: the first failure counts, the other side is told, and no
 //! thread stays blocked.
 
-use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -10,34 +9,32 @@ use std::time::{Duration, Instant};
 use crate::CarrierError;
 use crate::control::Control;
 use crate::error::cut;
-use crate::net::{Breaker, Tls};
+use crate::net::{Breakers, Link};
 use crate::outbox::Outbox;
 
 /// What is queued, the reason above all, may take so long to leave.
 const DRAIN: Duration = Duration::from_millis(500);
-/// A broken connection may be the other side's ending; its reason comes on the other one.
-const REASON: Duration = Duration::from_secs(1);
 
 /// What the threads of one side share about its end, with what they send.
 pub(crate) struct Ending {
     pub(crate) outbox: Outbox,
+    pub(crate) breakers: Breakers,
     peer: String,
     failure: Mutex<Option<CarrierError>>,
     failed: Condvar,
     /// Both directions of QEMU's stream are delivered.
     finished: AtomicBool,
-    breakers: Vec<Breaker>,
 }
 
 impl Ending {
-    pub(crate) fn new(stream: u8, peer: String, breakers: Vec<Breaker>) -> Self {
+    pub(crate) fn new(stream: u8, peer: String, breakers: Breakers) -> Self {
         Self {
             outbox: Outbox::new(stream),
+            breakers,
             peer,
             failure: Mutex::new(None),
             failed: Condvar::new(),
             finished: AtomicBool::new(false),
-            breakers,
         }
     }
 
@@ -53,6 +50,15 @@ impl Ending {
     /// Everything is to end.
     pub(crate) fn stopping(&self) -> bool {
         self.failure().is_some()
+    }
+
+    /// Waits a moment for everything to end; says whether it is to.
+    pub(crate) fn wait(&self, patience: Duration) -> bool {
+        let (failure, _) = self
+            .failed
+            .wait_timeout_while(self.failure(), patience, |failure| failure.is_none())
+            .unwrap_or_else(PoisonError::into_inner);
+        failure.is_some()
     }
 
     /// Ends everything. The first failure counts; the other side is told, unless it told us.
@@ -73,16 +79,6 @@ impl Ending {
         CarrierError::PeerFailed { peer: self.peer.clone(), why }
     }
 
-    /// Nothing can be sent any more. If the other side said why, that counts.
-    pub(crate) fn cannot_send(&self, error: &io::Error) {
-        let (failure, _) = self
-            .failed
-            .wait_timeout_while(self.failure(), REASON, |failure| failure.is_none())
-            .unwrap_or_else(PoisonError::into_inner);
-        drop(failure);
-        self.fail(CarrierError::connection(&self.peer, error));
-    }
-
     /// Ends what nobody wants any more, or what cannot go on.
     pub(crate) fn look_after(&self, control: &Control) {
         if control.orphaned() {
@@ -97,9 +93,11 @@ impl Ending {
     }
 
     /// Tells the other side why there will be no session, before any thread sends.
-    pub(crate) fn refuse(&self, error: CarrierError, out: &mut Tls) -> CarrierError {
+    pub(crate) fn refuse(&self, error: CarrierError, mut link: Link) -> CarrierError {
         self.fail(error.clone());
-        let _ = self.outbox.send_all(out);
+        if self.outbox.plug(link.number, link.applied).is_ok() {
+            let _ = self.outbox.send_all(link.number, &mut link.backward);
+        }
         error
     }
 
@@ -108,22 +106,25 @@ impl Ending {
         self.finished.store(true, Ordering::Release);
     }
 
+    pub(crate) fn finished(&self) -> bool {
+        self.finished.load(Ordering::Acquire)
+    }
+
     /// Lets the last words leave, then breaks the connections under whoever is blocked in them.
     pub(crate) fn shut(&self) {
         let until = Instant::now() + DRAIN;
         while !self.outbox.is_drained() && Instant::now() < until {
             thread::sleep(Duration::from_millis(1));
         }
-        for breaker in &self.breakers {
-            breaker.shut();
-        }
+        self.breakers.close();
+        self.outbox.unplug();
     }
 
     /// What came of it all.
     pub(crate) fn verdict(&self) -> Result<(), CarrierError> {
         match self.failure().clone() {
             Some(CarrierError::Ended) => Err(CarrierError::Ended),
-            Some(error) if !self.finished.load(Ordering::Acquire) => Err(error),
+            Some(error) if !self.finished() => Err(error),
             _ => Ok(()),
         }
     }

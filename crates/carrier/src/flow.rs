@@ -20,21 +20,38 @@ pub(crate) struct Flow {
     /// Since when something has been in flight without a pause.
     busy_since: Option<Instant>,
     acknowledged: u64,
-    pub(crate) tail: bool,
+    /// Since when QEMU's tail is taken as fast as it comes.
+    tail: Option<Instant>,
     pub(crate) hold: bool,
 }
 
 impl Flow {
     pub(crate) fn new(round_trip: Duration) -> Self {
-        Self { rate: 0.0, round_trip, busy_since: None, acknowledged: 0, tail: false, hold: false }
+        Self { rate: 0.0, round_trip, busy_since: None, acknowledged: 0, tail: None, hold: false }
     }
 
     pub(crate) fn window(&self) -> u64 {
-        if self.tail {
+        if self.tail.is_some() {
             return TAIL;
         }
         let time = BACKLOG + self.round_trip;
         ((self.rate * time.as_secs_f64()) as u64).clamp(LEAST, MOST)
+    }
+
+    /// The VM is stopped: the rest is taken as fast as QEMU writes it.
+    pub(crate) fn begin_tail(&mut self, now: Instant) {
+        self.tail.get_or_insert(now);
+    }
+
+    /// Since when.
+    pub(crate) fn tail_since(&self) -> Option<Instant> {
+        self.tail
+    }
+
+    /// The link broke: the time without one says nothing about its rate.
+    pub(crate) fn interrupted(&mut self) {
+        self.busy_since = None;
+        self.acknowledged = 0;
     }
 
     /// Bytes a second, smoothed; 0 until known.
@@ -102,7 +119,7 @@ mod tests {
         flow.sent(at(60_000));
         flow.acknowledged(1_000_000, 0, at(60_010));
         assert!((90..=110).contains(&(flow.rate() / 1_000_000)), "{}", flow.rate());
-        flow.tail = true;
+        flow.begin_tail(start);
         assert_eq!(flow.window(), TAIL);
     }
 }

@@ -9,6 +9,9 @@
 //! QEMU ◄─────────── backward ◄═TLS backward═ sender ◄─ outbox ◄─ return path
 //! ```
 //!
+//! A connection may break: what is not acknowledged is kept and sent again on the
+//! next one (`link`, `outbox`), and QEMU notices nothing.
+//!
 //! Threads, not tasks: a carrier is a handful of loops that block on one thing
 //! each. A carrier outlives its agent and is bounded in time without one.
 
@@ -17,12 +20,19 @@ mod destination;
 mod ending;
 mod error;
 mod flow;
+mod link;
 mod memory;
 mod net;
 mod outbox;
 mod placement;
 mod return_path;
 mod source;
+#[cfg(test)]
+mod tests;
+
+// The tests' support is shared with those that see the crate from outside.
+#[cfg(test)]
+extern crate self as carrier;
 
 use std::io::{self, BufRead, Read};
 
@@ -58,8 +68,10 @@ pub fn main_from_stdin() -> Result<(), CarrierError> {
 pub fn run(config: &CarrierConfig) -> Result<(), CarrierError> {
     let control = Control::listen(&config.control)?;
     let result = net::check_secret(config).and_then(|()| match &config.side {
-        CarrierSide::Source { connect, opaque, recheck } => {
-            source::run(config, connect, *opaque, recheck, &control)
+        CarrierSide::Source { connect, opaque, recheck, outage } => {
+            let (opaque, outage) = (*opaque, *outage);
+            let settings = source::Settings { address: connect, opaque, recheck, outage };
+            source::run(config, &settings, &control)
         }
         CarrierSide::Destination { listen, ports, blocks } => {
             destination::run(config, listen, *ports, blocks, &control)

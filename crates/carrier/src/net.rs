@@ -2,8 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::CertificateDer;
@@ -16,12 +16,14 @@ mod accept;
 mod connect;
 mod greet;
 
-pub(crate) use accept::{accept, listen};
-pub(crate) use connect::connect;
+pub(crate) use accept::{Door, listen};
+pub(crate) use connect::Dialer;
 pub(crate) use greet::check_secret;
 
-/// Between two words of the other side (it is pinged five times a second).
-const SILENCE: Duration = Duration::from_secs(30);
+/// Between two words of the other side, which speaks five times a second.
+const SILENCE: Duration = Duration::from_secs(5);
+/// A write may wait longer: the other side may be busy with what it has.
+const STUCK: Duration = Duration::from_secs(30);
 
 /// A TCP connection that counts what is written to it.
 pub(crate) struct Counted {
@@ -108,11 +110,6 @@ impl Tls {
         }
     }
 
-    /// Ends the connection from another thread.
-    pub(crate) fn breaker(&self) -> io::Result<Breaker> {
-        Ok(Breaker(self.socket().try_clone()?))
-    }
-
     /// The greeting is over: from now on only silence ends the connection.
     fn greeted(&mut self) -> io::Result<()> {
         match self {
@@ -120,7 +117,7 @@ impl Tls {
             Self::Server(s) => s.sock.deadline = None,
         }
         self.socket().set_read_timeout(Some(SILENCE))?;
-        self.socket().set_write_timeout(Some(SILENCE))
+        self.socket().set_write_timeout(Some(STUCK))
     }
 
     fn handshake(&mut self) -> io::Result<()> {
@@ -146,23 +143,74 @@ impl Tls {
     }
 }
 
-/// Shuts a connection that another thread is blocked in.
-pub(crate) struct Breaker(TcpStream);
-
-impl Breaker {
-    pub(crate) fn shut(&self) {
-        let _ = self.0.shutdown(Shutdown::Both);
-    }
-}
-
-/// Both connections of a session, and what was learnt in the greeting.
-pub(crate) struct Session {
-    pub(crate) forward: Tls,
+/// One set of connections of a session, and what was learnt in the greeting.
+pub(crate) struct Link {
+    /// Its number in the session, from 0.
+    pub(crate) number: u32,
+    /// Connections from source to destination; at least one.
+    pub(crate) forward: Vec<Tls>,
+    /// The connection from destination to source.
     pub(crate) backward: Tls,
     /// The destination places pages directly.
     pub(crate) placing: bool,
     pub(crate) round_trip: Duration,
-    pub(crate) sent: Arc<AtomicU64>,
+    /// What the other side has applied of our stream: we go on from there.
+    pub(crate) applied: u64,
+    /// From the source: how long it keeps the session over a broken link.
+    pub(crate) outage: Duration,
+}
+
+impl Link {
+    /// Ends its connections from another thread.
+    pub(crate) fn breakers(&self) -> Vec<TcpStream> {
+        let all = self.forward.iter().chain([&self.backward]);
+        all.filter_map(|tls| tls.socket().try_clone().ok()).collect()
+    }
+}
+
+/// The connections in use, to be broken under whoever is blocked in them.
+#[derive(Clone, Default)]
+pub(crate) struct Breakers(Arc<Mutex<Breaking>>);
+
+#[derive(Default)]
+struct Breaking {
+    streams: Vec<TcpStream>,
+    closed: bool,
+}
+
+impl Breakers {
+    fn lock(&self) -> MutexGuard<'_, Breaking> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A new link is in use.
+    pub(crate) fn set(&self, link: &Link) {
+        let mut breaking = self.lock();
+        breaking.streams = link.breakers();
+        if breaking.closed {
+            breaking.shut();
+        }
+    }
+
+    /// Breaks the link in use.
+    pub(crate) fn shut(&self) {
+        self.lock().shut();
+    }
+
+    /// Breaks this link and any that comes later.
+    pub(crate) fn close(&self) {
+        let mut breaking = self.lock();
+        breaking.closed = true;
+        breaking.shut();
+    }
+}
+
+impl Breaking {
+    fn shut(&mut self) {
+        for stream in self.streams.drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
 }
 
 /// Reads one frame; its payload replaces what is in `payload`.

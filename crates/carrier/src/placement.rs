@@ -35,18 +35,11 @@ impl Placement {
             };
             let (file, size) = Memory::open(&row.file).map_err(|e| fail(&e))?;
             let end = row.offset.checked_add(row.length);
-            if end.is_none_or(|end| end > size) || !row.length.is_multiple_of(PAGE_SIZE as u64) {
+            let whole = |n: u64| n.is_multiple_of(PAGE_SIZE as u64);
+            if end.is_none_or(|end| end > size) || !whole(row.length) || !whole(row.offset) {
                 return Err(fail(&"the table does not fit the file"));
             }
-            let words = (row.length / PAGE_SIZE as u64).div_ceil(64) as usize;
-            blocks.push(Placed {
-                name: row.block.clone(),
-                file,
-                offset: row.offset,
-                length: row.length,
-                index: None,
-                touched: vec![0; words],
-            });
+            blocks.push(Placed::new(&row.block, file, row.offset, row.length));
         }
         Ok(Self { blocks })
     }
@@ -108,6 +101,11 @@ impl Placement {
 }
 
 impl Placed {
+    fn new(name: &str, file: Memory, offset: u64, length: u64) -> Self {
+        let words = (length / PAGE_SIZE as u64).div_ceil(64) as usize;
+        Self { name: name.to_owned(), file, offset, length, index: None, touched: vec![0; words] }
+    }
+
     fn write(&mut self, head: &Head, mut data: &[u8]) -> io::Result<()> {
         for run in &head.zero {
             if self.any_touched(*run) {
@@ -138,6 +136,70 @@ impl Placed {
                 let bit = 1 << (page % 64);
                 *word = if touched { *word | bit } else { *word & !bit };
             }
+        }
+    }
+}
+
+#[cfg(test)]
+impl Placement {
+    /// One block on any file, whatever its size.
+    pub(crate) fn on(block: &str, file: std::fs::File, length: u64) -> Self {
+        Self { blocks: vec![Placed::new(block, Memory::File(file), 0, length)] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(zero: Vec<Run>, data: Vec<Run>) -> Head {
+        let body = data.iter().map(|r| r.bytes() as u32).sum();
+        Head { block: 0, kind: pages::Kind::Raw, zero, data, body }
+    }
+
+    #[test]
+    fn zero_pages_cost_nothing_where_nothing_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("memory");
+        let length = 64 * PAGE_SIZE as u64;
+        std::fs::write(&path, vec![5u8; 2 * length as usize]).unwrap();
+        let row = BlockPlacement { block: "m".into(), file: path.clone(), offset: length, length };
+        let mut placement = Placement::open(&[row]).unwrap();
+        let block = |length| RamBlock { name: "m".into(), length };
+        assert!(placement.bind(&[block(length + 4096)]).is_err());
+        placement.bind(&[block(length)]).unwrap();
+        let run = |first, pages| Run { first, pages };
+        let page = |n: u64| std::fs::read(&path).unwrap()[(length + n * 4096) as usize];
+        // Nothing was placed here yet, so the zeros of a fresh file are taken for granted.
+        placement.place(&head(vec![run(0, 64)], vec![]), &[]).unwrap();
+        assert_eq!((page(0), page(63)), (5, 5));
+        placement.place(&head(vec![], vec![run(2, 2)]), &[6; 8192]).unwrap();
+        assert_eq!((page(1), page(2), page(3), page(4)), (5, 6, 6, 5));
+        placement.place(&head(vec![run(3, 1)], vec![]), &[]).unwrap();
+        assert_eq!((page(2), page(3)), (6, 0));
+        assert!(std::fs::read(&path).unwrap()[..length as usize].iter().all(|b| *b == 5));
+        let other = Head { block: 1, ..head(vec![run(0, 1)], vec![]) };
+        assert!(!placement.place(&other, &[]).unwrap(), "another block is not placed");
+        placement.close();
+        assert!(!placement.place(&head(vec![], vec![run(2, 2)]), &[7; 8192]).unwrap());
+        assert_eq!(page(2), 6, "nothing is written once it is closed");
+    }
+
+    #[test]
+    fn a_table_that_does_not_fit_its_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("memory");
+        std::fs::write(&path, vec![0; 8192]).unwrap();
+        for (offset, length, fine) in [
+            (0, 8192, true),
+            (4096, 4096, true),
+            (4096, 8192, false),
+            (0, 4000, false),
+            (100, 4096, false),
+            (u64::MAX - 4095, 4096, false),
+        ] {
+            let row = BlockPlacement { block: "m".into(), file: path.clone(), offset, length };
+            assert_eq!(Placement::open(&[row]).is_ok(), fine, "{offset} {length}");
         }
     }
 }

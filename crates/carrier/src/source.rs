@@ -6,18 +6,22 @@ use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use types::{BlockPlacement, CarrierCommand, CarrierConfig, CarrierEvent, Counters, PageCounts};
+use types::{
+    BlockPlacement, CarrierCommand, CarrierConfig, CarrierEvent, Counters, Outage as Policy,
+    PageCounts,
+};
 use wire::{Acknowledgement, Header, Kind, Receiver};
 
 use crate::CarrierError;
 use crate::control::Control;
 use crate::ending::Ending;
 use crate::flow::Flow;
-use crate::net::{self, Session, Tls};
+use crate::link::{self, Outage};
+use crate::net::{self, Breakers, Dialer, Link, Tls};
 use crate::outbox::Outbox;
 use crate::return_path::Watch;
 
@@ -31,6 +35,10 @@ use recheck::Recheck;
 /// other side bears without a word.
 const QEMU_ARRIVAL: Duration = Duration::from_secs(20);
 const PING: Duration = Duration::from_millis(200);
+/// Connections to the destination; one is as fast as several on few cores.
+const LANES: u8 = 1;
+/// Between two tries to make a link.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// What the source's threads share.
 pub(crate) struct Shared {
@@ -42,6 +50,8 @@ pub(crate) struct Shared {
     back: Mutex<Watch>,
     sent: Arc<AtomicU64>,
     started: Instant,
+    qemu: OnceLock<UnixStream>,
+    outage: Policy,
 }
 
 #[derive(Default)]
@@ -98,11 +108,18 @@ impl Shared {
         self.control.counters(counters, last);
     }
 
+    /// Lets QEMU go.
+    fn hang_up(&self) {
+        if let Some(qemu) = self.qemu.get() {
+            let _ = qemu.shutdown(Shutdown::Both);
+        }
+    }
+
     fn obey(&self, command: CarrierCommand) {
         match command {
             CarrierCommand::Hold => self.flow().hold = true,
             CarrierCommand::Release => self.flow().hold = false,
-            CarrierCommand::Tail => self.flow().tail = true,
+            CarrierCommand::Tail => self.flow().begin_tail(Instant::now()),
             CarrierCommand::Note { text } => {
                 if text.len() <= wire::MAX_NOTE {
                     self.outbox().push_bytes(Kind::Note, text.as_bytes());
@@ -115,41 +132,48 @@ impl Shared {
     }
 }
 
+/// What only the source's side is told.
+pub(crate) struct Settings<'a> {
+    pub(crate) address: &'a str,
+    pub(crate) opaque: bool,
+    pub(crate) recheck: &'a [BlockPlacement],
+    pub(crate) outage: Policy,
+}
+
 /// Runs the source's side.
 pub(crate) fn run(
     config: &CarrierConfig,
-    address: &str,
-    opaque: bool,
-    recheck: &[BlockPlacement],
+    settings: &Settings<'_>,
     control: &Control,
 ) -> Result<(), CarrierError> {
     let fail = |e: std::io::Error| CarrierError::Qemu(format!("{}: {e}", config.qemu.display()));
-    let recheck = Recheck::open(recheck)?;
+    let recheck = Recheck::open(settings.recheck)?;
     let _ = std::fs::remove_file(&config.qemu);
     let listener = UnixListener::bind(&config.qemu).map_err(fail)?;
     std::fs::set_permissions(&config.qemu, Permissions::from_mode(0o600)).map_err(fail)?;
-    let Session { mut forward, backward, placing, round_trip, sent } =
-        net::connect(config, address)?;
-    let breakers = [forward.breaker(), backward.breaker()].into_iter().flatten().collect();
+    let copy = Duration::from_secs(settings.outage.copy_seconds.into());
+    let mut dialer = Dialer::new(config, settings.address, LANES, copy)?;
+    let link = dialer.begin()?;
+    let (placing, round_trip) = (link.placing, link.round_trip);
     let shared = Arc::new(Shared {
-        ending: Ending::new(0, config.peer.to_string(), breakers),
+        ending: Ending::new(0, config.peer.to_string(), Breakers::default()),
         control: control.clone(),
         flow: Mutex::new(Flow::new(round_trip)),
         flow_changed: Condvar::new(),
         counted: Mutex::default(),
         back: Mutex::default(),
-        sent,
+        sent: dialer.sent(),
         started: Instant::now(),
+        qemu: OnceLock::new(),
+        outage: settings.outage,
     });
     let obeying = Arc::clone(&shared);
     control.on_command(move |command| obeying.obey(command));
     let round_trip_us = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
     control.emit(CarrierEvent::Connected { round_trip_us });
-    let ready = accept_qemu(&shared, &listener)
-        .and_then(|qemu| Ok((qemu, Reader::new(&shared, placing, opaque, recheck)?)));
-    let result = match ready {
-        Ok((qemu, reader)) => serve(&shared, &qemu, forward, backward, reader),
-        Err(error) => Err(shared.ending.refuse(error, &mut forward)),
+    let result = match Reader::new(&shared, placing, settings.opaque, recheck) {
+        Ok(reader) => serve(&shared, &listener, (dialer, link), reader),
+        Err(error) => Err(shared.ending.refuse(error, link)),
     };
     let _ = std::fs::remove_file(&config.qemu);
     shared.tell_counters(true);
@@ -158,39 +182,74 @@ pub(crate) fn run(
 
 fn serve(
     shared: &Shared,
-    qemu: &UnixStream,
-    mut forward: Tls,
-    mut backward: Tls,
+    listener: &UnixListener,
+    links: (Dialer, Link),
     reader: Reader<'_>,
 ) -> Result<(), CarrierError> {
     thread::scope(|scope| {
         scope.spawn(|| {
-            if let Err(e) = shared.outbox().send_all(&mut forward) {
-                shared.ending.cannot_send(&e);
-            }
-        });
-        scope.spawn(|| {
-            if let Err(error) = receive(shared, &mut backward, qemu) {
-                shared.fail(error);
-            }
-            let _ = qemu.shutdown(Shutdown::Both);
+            keep_linked(shared, links);
+            shared.flow_changed.notify_all();
+            shared.hang_up();
         });
         scope.spawn(|| tick(shared));
-        if let Err(error) = reader.read(qemu) {
+        let read = accept_qemu(shared, listener).and_then(|qemu| reader.read(qemu));
+        if let Err(error) = read {
             shared.fail(error);
         }
         // Notes go on until the agent ends the carrier or the other side is gone.
-        while !shared.ending.stopping() {
-            shared.wait_flow(Duration::from_millis(50));
-        }
-        let _ = qemu.shutdown(Shutdown::Both);
+        while !shared.ending.wait(Duration::from_millis(500)) {}
+        shared.hang_up();
         shared.ending.shut();
     });
     shared.ending.verdict()
 }
 
+/// One link after the other, until everything ends.
+fn keep_linked(shared: &Shared, (mut dialer, first): (Dialer, Link)) {
+    let mut session = Receiver::new(1);
+    let mut next = Some((first, None));
+    while let Some((mut link, ended)) = next {
+        shared.ending.breakers.set(&link);
+        let Link { number, applied, ref mut forward, ref mut backward, .. } = link;
+        let error = link::serve(&shared.ending, (number, applied), ended, forward, || {
+            receive(shared, backward, &mut session)
+        });
+        shared.flow().interrupted();
+        let Some(outage) = Outage::begin(&shared.ending, &shared.control, error) else { return };
+        next = relink(shared, &mut dialer, &session, &outage).map(|link| (link, Some(outage)));
+    }
+}
+
+/// Tries to make a link for as long as the policy allows.
+fn relink(
+    shared: &Shared,
+    dialer: &mut Dialer,
+    session: &Receiver,
+    outage: &Outage<'_>,
+) -> Option<Link> {
+    loop {
+        let tail = shared.flow().tail_since();
+        let bound =
+            if tail.is_some() { shared.outage.tail_seconds } else { shared.outage.copy_seconds };
+        let bound = Duration::from_secs(bound.into());
+        if !outage.bears(bound, tail) {
+            return None;
+        }
+        let until = Instant::now() + bound.min(Duration::from_secs(2));
+        match dialer.resume(session.applied().0, until) {
+            Ok(link) => return Some(link),
+            Err(error) => tracing::debug!(%error, "no link yet"),
+        }
+        shared.ending.wait(RETRY);
+    }
+}
+
 /// QEMU connects when its agent lets it migrate.
-fn accept_qemu(shared: &Shared, listener: &UnixListener) -> Result<UnixStream, CarrierError> {
+fn accept_qemu<'a>(
+    shared: &'a Shared,
+    listener: &UnixListener,
+) -> Result<&'a UnixStream, CarrierError> {
     let fail = |e: std::io::Error| CarrierError::Qemu(format!("QEMU's socket: {e}"));
     listener.set_nonblocking(true).map_err(fail)?;
     let deadline = Instant::now() + QEMU_ARRIVAL;
@@ -200,7 +259,7 @@ fn accept_qemu(shared: &Shared, listener: &UnixListener) -> Result<UnixStream, C
         }
         if let Ok((qemu, _)) = listener.accept() {
             qemu.set_nonblocking(false).map_err(fail)?;
-            return Ok(qemu);
+            return Ok(shared.qemu.get_or_init(|| qemu));
         }
         thread::sleep(Duration::from_millis(1));
     }
@@ -222,23 +281,27 @@ fn tick(shared: &Shared) {
     }
 }
 
-/// What comes from the destination.
-fn receive(shared: &Shared, input: &mut Tls, qemu: &UnixStream) -> Result<(), CarrierError> {
-    let mut session = Receiver::new(1);
+/// What comes from the destination; the error that ended it.
+fn receive(shared: &Shared, input: &mut Tls, session: &mut Receiver) -> CarrierError {
     let mut payload = Vec::new();
     loop {
-        let header = net::read_frame(input, &mut payload, shared.ending.peer())?;
-        session.accept(&header).map_err(CarrierError::invalid)?;
-        receive_frame(shared, header, &payload, qemu)?;
+        let received =
+            net::read_frame(input, &mut payload, shared.ending.peer()).and_then(|header| {
+                session.accept(&header).map_err(CarrierError::invalid)?;
+                receive_frame(shared, header, &payload)?;
+                Ok(header)
+            });
+        match received {
+            Ok(header) if header.kind.is_numbered() => {
+                shared.outbox().acknowledge(session.applied().0);
+            }
+            Ok(_) => {}
+            Err(error) => return error,
+        }
     }
 }
 
-fn receive_frame(
-    shared: &Shared,
-    header: Header,
-    payload: &[u8],
-    qemu: &UnixStream,
-) -> Result<(), CarrierError> {
+fn receive_frame(shared: &Shared, header: Header, payload: &[u8]) -> Result<(), CarrierError> {
     let text = || String::from_utf8_lossy(payload).into_owned();
     match header.kind {
         Kind::Acknowledge => {
@@ -254,13 +317,17 @@ fn receive_frame(
             shared.flow().set_round_trip(now.saturating_sub(Duration::from_micros(sent)));
         }
         Kind::Return => {
-            let mut qemu = qemu;
+            let Some(mut qemu) = shared.qemu.get() else {
+                return Err(CarrierError::invalid("an answer to a QEMU that has said nothing"));
+            };
             // QEMU may have closed after its own end; the agent watches its status.
             let passed = shared.back().filter(payload);
             let _ = qemu.write_all(&passed);
         }
         Kind::ReturnEnd => {
-            let _ = qemu.shutdown(Shutdown::Write);
+            if let Some(qemu) = shared.qemu.get() {
+                let _ = qemu.shutdown(Shutdown::Write);
+            }
             shared.ending.finish();
             shared.tell_counters(true);
             shared.control.emit(CarrierEvent::Finished);

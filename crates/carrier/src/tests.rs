@@ -4,9 +4,10 @@
 mod support;
 
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use pages::{Head, Run};
 use types::{CarrierConfig, CarrierEvent, CarrierSide};
@@ -14,7 +15,7 @@ use wire::{HEADER, Header, Kind};
 
 use crate::control::Control;
 use crate::destination;
-use crate::net::{self, Session};
+use crate::net::{self, Breakers, Dialer, Door, Link};
 use crate::placement::Placement;
 use support::{Agent, Place, beginning, end, file_of, part, ram_start, start};
 
@@ -35,6 +36,10 @@ fn page(block: u16, number: u64) -> Vec<u8> {
     out
 }
 
+fn dial(config: &CarrierConfig, port: u16) -> Dialer {
+    Dialer::new(config, &format!("127.0.0.1:{port}"), 1, Duration::from_secs(5)).unwrap()
+}
+
 /// A destination meets a source that knows the secret and sends `frames`.
 fn refused(frames: &[Vec<u8>]) -> String {
     let place = Place::new();
@@ -42,11 +47,10 @@ fn refused(frames: &[Vec<u8>]) -> String {
     let mut to = start(place.destination(file_of(&place, MEMORY, MEMORY)));
     let port = to.agent.port();
     let config = place.source(port, false);
-    let Session { mut forward, backward, .. } =
-        net::connect(&config, &format!("127.0.0.1:{port}")).unwrap();
+    let Link { mut forward, backward, .. } = dial(&config, port).begin().unwrap();
     for frame in frames {
-        forward.write_all(frame).unwrap();
-        forward.flush().unwrap();
+        forward[0].write_all(frame).unwrap();
+        forward[0].flush().unwrap();
     }
     let why = to.agent.failure();
     let memory = std::fs::read(place.path("memory")).unwrap();
@@ -85,6 +89,7 @@ fn a_source_that_breaks_the_rules_is_refused() {
         ("miscounted", vec![stream(), seal(2, 7)], "counts 7"),
         ("late", vec![stream(), seal(2, 1), frame(Kind::Pages, 3, &page(0, 0))], "wrong side"),
         ("tail", vec![stream(), frame(Kind::Tail, 2, b"device")], "wrong side"),
+        ("numbered", vec![stream(), frame(Kind::Ping, 2, &[0; 8])], "is numbered"),
         ("backward", vec![stream(), frame(Kind::Return, 2, b"")], "only the destination"),
         ("mode", vec![frame(Kind::Mode, 1, &[7])], "unknown mode"),
     ];
@@ -108,13 +113,13 @@ fn by_hand(config: &CarrierConfig) -> (Control, Agent) {
 fn a_destination_that_acknowledges_what_was_never_sent_is_refused() {
     let place = Place::new();
     let config = place.destination(Vec::new());
-    let (control, _agent) = by_hand(&config);
     let (listener, port) = net::listen("127.0.0.1", (0, 0)).unwrap();
+    let door = Door::open(&config, listener, false, &Breakers::default()).unwrap();
     let mut from = start(place.source(port, false));
-    let mut session = net::accept(&config, &listener, false, &control).unwrap();
+    let mut session = door.wait(Duration::from_secs(20), 0).unwrap();
     from.agent.wait(|e| matches!(e, CarrierEvent::Connected { .. }).then_some(()));
     let _qemu = UnixStream::connect(place.path("host-a.qemu")).unwrap();
-    let header = Header { kind: Kind::Acknowledge, stream: 1, length: 8, sequence: 1 };
+    let header = Header { kind: Kind::Acknowledge, stream: 1, length: 8, sequence: 0 };
     session.backward.write_all(&header.to_bytes()).unwrap();
     session.backward.write_all(&1_000_000u64.to_be_bytes()).unwrap();
     session.backward.flush().unwrap();
@@ -149,4 +154,40 @@ fn a_full_memory_file_system_ends_the_attempt_on_both_sides() {
     }
     assert!(serving.join().unwrap().is_err());
     end(from);
+}
+
+#[test]
+fn the_attempts_secret_begins_a_session_once() {
+    let place = Place::new();
+    let _qemu = UnixListener::bind(place.path("host-b.qemu")).unwrap();
+    let mut to = start(place.destination(file_of(&place, MEMORY, MEMORY)));
+    let port = to.agent.port();
+    let config = place.source(port, false);
+    // An answer may be lost: as long as nothing was said, the beginning is repeated.
+    drop(dial(&config, port).begin().unwrap());
+    let mut session = dial(&config, port);
+    let mut link = session.begin().unwrap();
+    let stream = frame(Kind::Verbatim, 1, &[beginning(), ram_start(MEMORY)].concat());
+    link.forward[0].write_all(&stream).unwrap();
+    link.forward[0].flush().unwrap();
+    let mut header = [0; HEADER];
+    while header[0] != Header::new(Kind::Acknowledge, 1, 8, 0).to_bytes()[0] {
+        link.backward.read_exact(&mut header).unwrap();
+        let length = Header::read(&header).unwrap().length as usize;
+        link.backward.read_exact(&mut vec![0; length]).unwrap();
+    }
+    let error = dial(&config, port).begin().map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("host-b"), "{error}");
+    // The session itself goes on from what was applied.
+    let until = Instant::now() + Duration::from_secs(20);
+    let mut link = session.resume(0, until).unwrap();
+    assert_eq!((link.number, link.applied), (1, 1));
+    for frame in [frame(Kind::Pages, 2, &page(0, 0)), frame(Kind::Note, 3, b"here")] {
+        link.forward[0].write_all(&frame).unwrap();
+    }
+    link.forward[0].flush().unwrap();
+    to.agent.is(&CarrierEvent::Note { text: "here".into() });
+    assert_eq!(std::fs::read(place.path("memory")).unwrap()[0], 7);
+    drop(link);
+    end(to);
 }

@@ -1,27 +1,24 @@
-//! Wrong peers, broken connections, streams that are none.
+//! Wrong peers, a line that stands still, streams that are none.
 
 #![allow(clippy::unwrap_used)]
 
 mod support;
 
-use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::{Arc, Condvar, Mutex};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::net::UnixListener;
 use std::thread;
+use std::time::{Duration, Instant};
 
-use types::{BlockPlacement, CarrierCommand, CarrierEvent, CarrierSide, HostId};
+use types::{CarrierCommand, CarrierEvent, CarrierSide, HostId, Outage};
 
-use support::{Agent, Place, Side, start};
+use support::pair::Pair;
+use support::{
+    Agent, Place, Side, beginning, empty_part, end, file_of, part, ram_start, start, zero_part,
+};
 
 fn connected(side: &mut Side) {
     side.agent.wait(|e| matches!(e, CarrierEvent::Connected { .. }).then_some(()));
-}
-
-fn end(mut side: Side) {
-    side.agent.send(CarrierCommand::End);
-    let _ = side.thread.join().unwrap();
 }
 
 #[test]
@@ -38,6 +35,7 @@ fn a_wrong_secret_or_host_is_turned_away() {
         connect: format!("127.0.0.1:{port}"),
         opaque: false,
         recheck: Vec::new(),
+        outage: Outage::default(),
     };
     let mut other = start(place.config("host-c", "host-b", side));
     assert!(other.agent.failure().contains("host-b"));
@@ -50,160 +48,6 @@ fn a_wrong_secret_or_host_is_turned_away() {
     for side in [stranger, other, wrong, to] {
         end(side);
     }
-}
-
-/// Both carriers, a scripted QEMU at each, a connection between that can be cut.
-struct Pair {
-    from: Side,
-    to: Side,
-    source_qemu: UnixStream,
-    destination_qemu: UnixStream,
-    place: Place,
-    cables: Vec<TcpStream>,
-    gate: Arc<Gate>,
-}
-
-/// Stops what goes from the source to the destination.
-#[derive(Default)]
-struct Gate {
-    shut: Mutex<bool>,
-    changed: Condvar,
-}
-
-impl Gate {
-    fn set(&self, shut: bool) {
-        *self.shut.lock().unwrap() = shut;
-        self.changed.notify_all();
-    }
-
-    fn pass(&self) {
-        drop(self.changed.wait_while(self.shut.lock().unwrap(), |shut| *shut).unwrap());
-    }
-}
-
-impl Pair {
-    fn new(blocks: impl Fn(&Place) -> Vec<BlockPlacement>) -> Self {
-        let place = Place::new();
-        let listener = UnixListener::bind(place.path("host-b.qemu")).unwrap();
-        let mut to = start(place.destination(blocks(&place)));
-        let port = to.agent.port();
-        let middle = TcpListener::bind("127.0.0.1:0").unwrap();
-        let middle_port = middle.local_addr().unwrap().port();
-        let mut from = start(place.source(middle_port, false));
-        let gate = Arc::new(Gate::default());
-        let cables = (0..2).flat_map(|_| {
-            let (near, _) = middle.accept().unwrap();
-            let far = TcpStream::connect(("127.0.0.1", port)).unwrap();
-            join(near.try_clone().unwrap(), far.try_clone().unwrap(), gate.clone());
-            join(far.try_clone().unwrap(), near.try_clone().unwrap(), Arc::default());
-            [near, far]
-        });
-        let cables: Vec<TcpStream> = cables.collect();
-        connected(&mut from);
-        let source_qemu = UnixStream::connect(place.path("host-a.qemu")).unwrap();
-        let (destination_qemu, _) = listener.accept().unwrap();
-        Self { from, to, source_qemu, destination_qemu, place, cables, gate }
-    }
-}
-
-fn join(mut from: TcpStream, mut to: TcpStream, gate: Arc<Gate>) {
-    thread::spawn(move || {
-        let mut bytes = vec![0; 64 << 10];
-        while let Ok(n) = from.read(&mut bytes)
-            && n > 0
-        {
-            gate.pass();
-            if to.write_all(&bytes[..n]).is_err() {
-                break;
-            }
-        }
-        let _ = to.shutdown(Shutdown::Both);
-    });
-}
-
-/// Header and configuration of a stream.
-fn beginning() -> Vec<u8> {
-    let mut bytes = b"QEVM\0\0\0\x03\x07".to_vec();
-    let machine = b"pc-q35-7.2";
-    bytes.extend((machine.len() as u32).to_be_bytes());
-    bytes.extend(machine);
-    bytes
-}
-
-/// `ram` START with one block `pc.ram`.
-fn ram_start(length: u64) -> Vec<u8> {
-    let mut bytes = vec![1];
-    bytes.extend(2u32.to_be_bytes());
-    bytes.extend(b"\x03ram");
-    bytes.extend(0u32.to_be_bytes());
-    bytes.extend(4u32.to_be_bytes());
-    bytes.extend((length | 4).to_be_bytes());
-    bytes.extend(b"\x06pc.ram");
-    bytes.extend(length.to_be_bytes());
-    bytes.extend(0x10u64.to_be_bytes());
-    bytes.push(0x7e);
-    bytes.extend(2u32.to_be_bytes());
-    bytes
-}
-
-/// A `ram` PART with one page of `fill` at `offset`.
-fn part(offset: u64, fill: u8) -> Vec<u8> {
-    let mut bytes = vec![2];
-    bytes.extend(2u32.to_be_bytes());
-    bytes.extend((offset | 8).to_be_bytes());
-    bytes.extend(b"\x06pc.ram");
-    bytes.extend([fill; 4096]);
-    bytes.extend(0x10u64.to_be_bytes());
-    bytes.push(0x7e);
-    bytes.extend(2u32.to_be_bytes());
-    bytes
-}
-
-/// A `ram` PART that says that the page at `offset` is zero.
-fn zero_part(offset: u64) -> Vec<u8> {
-    let mut bytes = vec![2];
-    bytes.extend(2u32.to_be_bytes());
-    bytes.extend((offset | 2).to_be_bytes());
-    bytes.extend(b"\x06pc.ram\0");
-    bytes.extend(0x10u64.to_be_bytes());
-    bytes.push(0x7e);
-    bytes.extend(2u32.to_be_bytes());
-    bytes
-}
-
-/// A `ram` PART without pages.
-fn empty_part() -> Vec<u8> {
-    let mut bytes = vec![2];
-    bytes.extend(2u32.to_be_bytes());
-    bytes.extend(0x10u64.to_be_bytes());
-    bytes.push(0x7e);
-    bytes.extend(2u32.to_be_bytes());
-    bytes
-}
-
-fn file_of(place: &Place, size: u64, length: u64) -> Vec<BlockPlacement> {
-    let file = place.path("memory");
-    File::create(&file).unwrap().set_len(size).unwrap();
-    vec![BlockPlacement { block: "pc.ram".into(), file, offset: 0, length }]
-}
-
-#[test]
-fn a_cut_connection_fails_both_sides() {
-    let mut pair = Pair::new(|_| Vec::new());
-    pair.source_qemu.write_all(&[beginning(), ram_start(1 << 20)].concat()).unwrap();
-    let mut got = vec![0; beginning().len()];
-    pair.destination_qemu.read_exact(&mut got).unwrap();
-    assert_eq!(got, beginning());
-    for cable in &pair.cables {
-        let _ = cable.shutdown(Shutdown::Both);
-    }
-    assert!(pair.from.agent.failure().contains("host-b"));
-    assert!(pair.to.agent.failure().contains("host-a"));
-    // QEMU is let go on both sides.
-    assert_eq!(pair.source_qemu.read(&mut [0; 1]).unwrap_or(0), 0);
-    let _ = pair.destination_qemu.read_to_end(&mut Vec::new());
-    end(pair.from);
-    end(pair.to);
 }
 
 #[test]
@@ -293,7 +137,7 @@ fn nothing_is_lost_while_the_link_stands_still() {
     });
     // More little frames than ever wait on a link that works.
     pair.from.agent.send(CarrierCommand::Tail);
-    pair.gate.set(true);
+    pair.line.set(true);
     pair.source_qemu.write_all(&empty_part().repeat(5000)).unwrap();
     pair.source_qemu.write_all(&zero_part(8192)).unwrap();
     pair.from.agent.wait(|e| match e {
@@ -301,11 +145,99 @@ fn nothing_is_lost_while_the_link_stands_still() {
         _ => None,
     });
     pair.from.agent.send(CarrierCommand::Note { text: "after".into() });
-    pair.gate.set(false);
-    let mut rest = pair.destination_qemu.try_clone().unwrap();
-    thread::spawn(move || std::io::copy(&mut rest, &mut std::io::sink()));
+    pair.line.set(false);
+    pair.swallow();
     pair.to.agent.is(&CarrierEvent::Note { text: "after".into() });
     assert_eq!(std::fs::read(pair.place.path("memory")).unwrap()[8192], 0, "the zero page came");
+    end(pair.from);
+    end(pair.to);
+}
+
+#[test]
+fn a_stranger_that_says_nothing_keeps_nobody_waiting() {
+    let place = Place::new();
+    let _qemu = UnixListener::bind(place.path("host-b.qemu")).unwrap();
+    let mut to = start(place.destination(Vec::new()));
+    let port = to.agent.port();
+    let silent: Vec<TcpStream> =
+        (0..3).map(|_| TcpStream::connect(("127.0.0.1", port)).unwrap()).collect();
+    let begun = Instant::now();
+    let mut from = start(place.source(port, false));
+    connected(&mut from);
+    assert!(begun.elapsed() < Duration::from_secs(4), "{:?}", begun.elapsed());
+    drop(silent);
+    end(from);
+    end(to);
+}
+
+#[test]
+fn empty_passes_are_paced_until_the_tail() {
+    let mut pair = Pair::new(|place| file_of(place, 1 << 20, 1 << 20));
+    let stream = [beginning(), ram_start(1 << 20)].concat();
+    pair.source_qemu.write_all(&stream).unwrap();
+    pair.destination_qemu.read_exact(&mut vec![0; stream.len()]).unwrap();
+    let part = empty_part();
+    let mut take = |parts: usize| {
+        let begun = Instant::now();
+        let mut bytes = vec![0; parts * part.len()];
+        pair.destination_qemu.read_exact(&mut bytes).unwrap();
+        assert_eq!(bytes, part.repeat(parts), "nothing is left out");
+        begun.elapsed()
+    };
+    // After one empty pass the next ones are slow: 64 bytes, three passes, in 5 ms.
+    pair.source_qemu.write_all(&part).unwrap();
+    take(1);
+    let mut writer = pair.source_qemu.try_clone().unwrap();
+    let many = part.repeat(2000);
+    thread::spawn(move || writer.write_all(&many));
+    assert!(take(60) > Duration::from_millis(80));
+    pair.from.agent.send(CarrierCommand::Tail);
+    // Paced, this would take more than three seconds.
+    assert!(take(1900) < Duration::from_secs(2));
+    end(pair.from);
+    end(pair.to);
+}
+
+#[test]
+fn what_is_in_flight_is_bounded_until_the_tail() {
+    const MIB: u64 = 1 << 20;
+    let mut pair = Pair::new(|place| file_of(place, 64 * MIB, 64 * MIB));
+    pair.line.set(true);
+    let mut writer = pair.source_qemu.try_clone().unwrap();
+    let (wrote, written) = std::sync::mpsc::channel();
+    thread::spawn(move || {
+        writer.write_all(&[beginning(), ram_start(64 * MIB)].concat()).unwrap();
+        for page in 0..16 * 256 {
+            writer.write_all(&part(page * 4096, 7)).unwrap();
+            wrote.send(()).unwrap();
+        }
+    });
+    let in_flight = |agent: &mut Agent| {
+        agent.wait(|e| match e {
+            CarrierEvent::Counters(c) => Some(c.unacknowledged_bytes),
+            _ => None,
+        })
+    };
+    let mut last = 0;
+    // Until QEMU's socket is full: no page goes in for a tenth of a second.
+    while written.recv_timeout(Duration::from_millis(100)).is_ok() {
+        last += 1;
+    }
+    assert!(last < 16 * 256, "QEMU was made to wait");
+    let flying = (0..3).map(|_| in_flight(&mut pair.from.agent)).max().unwrap();
+    // The least window, and what one read may bring on top of it.
+    assert!((MIB..=2 * MIB + 300_000).contains(&flying), "{flying}");
+    pair.from.agent.send(CarrierCommand::Tail);
+    while last < 16 * 256 {
+        written.recv_timeout(Duration::from_secs(20)).expect("the tail is taken at once");
+        last += 1;
+    }
+    while in_flight(&mut pair.from.agent) < 15 * MIB {}
+    pair.line.set(false);
+    pair.swallow();
+    while in_flight(&mut pair.from.agent) > 0 {}
+    let memory = std::fs::read(pair.place.path("memory")).unwrap();
+    assert!(memory[..16 << 20].iter().all(|b| *b == 7));
     end(pair.from);
     end(pair.to);
 }

@@ -49,6 +49,9 @@ pub enum CarrierSide {
         /// Memory files to be compared with what was sent, once the VM is stopped;
         /// for accelerators whose dirty log cannot be relied upon.
         recheck: Vec<BlockPlacement>,
+        /// How long the session is kept over a broken link.
+        #[serde(default)]
+        outage: Outage,
     },
     /// Receives, places pages, writes to QEMU.
     Destination {
@@ -59,6 +62,22 @@ pub enum CarrierSide {
         /// The placement table; empty: all pages go through QEMU's stream.
         blocks: Vec<BlockPlacement>,
     },
+}
+
+/// How long a broken link to the other host is waited for before an attempt is given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Outage {
+    /// While the VM runs on the source, in seconds.
+    pub copy_seconds: u32,
+    /// Once the VM is stopped, in seconds: this much may be added to the blackout.
+    pub tail_seconds: u32,
+}
+
+impl Default for Outage {
+    fn default() -> Self {
+        Self { copy_seconds: 60, tail_seconds: 3 }
+    }
 }
 
 /// Where one RAM block of the guest is placed.
@@ -119,6 +138,18 @@ pub enum CarrierEvent {
     Held,
     /// Counters; sent at most every 100 ms and once at the end.
     Counters(Counters),
+    /// The link to the other carrier broke; a new one is tried.
+    LinkLost {
+        /// Why.
+        why: String,
+    },
+    /// A new link carries on where the broken one ended.
+    LinkResumed {
+        /// How long there was none, in milliseconds.
+        outage_ms: u64,
+        /// Bytes sent more than once so far, because they were not acknowledged.
+        resent_bytes: u64,
+    },
     /// Destination: every page is placed, the memory files are closed, later
     /// pages are refused; the device state now goes to QEMU.
     Sealed,

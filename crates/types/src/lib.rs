@@ -14,7 +14,7 @@ mod unit;
 
 pub use attempt::{AttemptId, AttemptPhase, AttemptRecord, Progress, RunState, Side};
 pub use carrier::{
-    BlockPlacement, CarrierCommand, CarrierConfig, CarrierEvent, CarrierSide, Counters,
+    BlockPlacement, CarrierCommand, CarrierConfig, CarrierEvent, CarrierSide, Counters, Outage,
 };
 pub use id::{FileName, HostId, IdError, MacAddr, OwnerName, PoolName, Tier, VmId, VmName};
 pub use ownership::{Epoch, Incarnation, Ownership};

@@ -144,6 +144,7 @@ fn carrier_config(record: &InstanceRecord) -> CarrierConfig {
             connect: "10.0.0.2:16000".into(),
             opaque: false,
             recheck: Vec::new(),
+            outage: types::Outage::default(),
         },
     }
 }

@@ -64,6 +64,13 @@ impl Kind {
         KINDS.get(usize::from(code).checked_sub(1)?).copied()
     }
 
+    /// Whether frames of this kind have a place in their stream: they arrive exactly
+    /// once and in order, and are sent again on a new link. The others concern the
+    /// link they travel on, and are forgotten with it.
+    pub fn is_numbered(self) -> bool {
+        !matches!(self, Self::Ping | Self::Pong | Self::Acknowledge | Self::Fail)
+    }
+
     /// Longest payload of a frame of this kind.
     pub fn longest(self) -> usize {
         match self {
@@ -85,7 +92,7 @@ pub struct Header {
     pub stream: u8,
     /// Length of the payload in bytes.
     pub length: u32,
-    /// Its place in its stream, from 1.
+    /// Its place in its stream, from 1; 0 if its kind is not numbered.
     pub sequence: u64,
 }
 

@@ -1,6 +1,6 @@
-//! The source's end: connects to the destination's carrier.
+//! The source's end: connects to the destination's carrier, and again after each break.
 
-use std::io::{self, Write};
+use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -12,59 +12,158 @@ use rustls::client::Resumption;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use types::CarrierConfig;
-use wire::{Direction, Hello};
+use wire::{Direction, Hello, HelloError};
 
-use super::greet::{check_hello, hello, identity, read_hello};
-use super::{Counted, Session, Tls};
+use super::greet::{Key, hear, identity, say, session_key};
+use super::{Counted, Link, Tls};
 use crate::CarrierError;
 
-/// For connecting, handshakes and hellos together.
+/// For connecting, handshakes and hellos of one link together.
 const GREETING: Duration = Duration::from_secs(10);
+/// The beginning is tried so often: the first connections may break too.
+const BEGINNINGS: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(200);
 
-/// Connects to the destination's carrier, both ways.
-pub(crate) fn connect(config: &CarrierConfig, address: &str) -> Result<Session, CarrierError> {
-    let mut tls = (*client_config(&identity(config))
-        .map_err(|e| CarrierError::Config(e.to_string()))?)
-    .clone();
-    tls.resumption = Resumption::disabled();
-    let tls = Arc::new(tls);
-    let sent = Arc::new(AtomicU64::new(0));
-    let deadline = Instant::now() + GREETING;
-    let open = |direction| {
-        open(config, &tls, address, direction, &sent, deadline).map_err(|why| {
-            CarrierError::Peer(format!("the carrier of {} at {address}: {why}", config.peer))
-        })
-    };
-    let (forward, answer, first) = open(Direction::Forward)?;
-    let (backward, _, second) = open(Direction::Backward)?;
-    let round_trip = first.min(second);
-    Ok(Session { forward, backward, placing: answer.placing, round_trip, sent })
+/// Makes the links of one session.
+pub(crate) struct Dialer {
+    config: CarrierConfig,
+    address: String,
+    tls: Arc<ClientConfig>,
+    sent: Arc<AtomicU64>,
+    /// Connections from here to the destination.
+    lanes: u8,
+    outage: Duration,
+    session: Option<Key>,
+    next: u32,
 }
 
-/// One connection: what the other side answered, and how long that took.
-fn open(
-    config: &CarrierConfig,
-    tls: &Arc<ClientConfig>,
-    address: &str,
-    direction: Direction,
-    sent: &Arc<AtomicU64>,
-    deadline: Instant,
-) -> Result<(Tls, Hello, Duration), Box<dyn std::error::Error>> {
-    let stream = connect_tcp(address, deadline)?;
-    let name = ServerName::try_from(format!("{}.host.godwit", config.peer))?;
-    let client = ClientConnection::new(Arc::clone(tls), name)?;
-    let counted = Counted::new(stream, sent, deadline)?;
-    let mut tls = Tls::Client(Box::new(StreamOwned::new(client, counted)));
-    tls.handshake()?;
-    let hello = hello(config, &tls, direction, true, false)?;
-    let asked = Instant::now();
-    tls.write_all(&hello.to_bytes())?;
-    tls.flush()?;
-    let answer = read_hello(&mut tls)?;
-    let took = asked.elapsed();
-    check_hello(config, &tls, &answer, direction, false)?;
-    tls.greeted()?;
-    Ok((tls, answer, took))
+impl Dialer {
+    pub(crate) fn new(
+        config: &CarrierConfig,
+        address: &str,
+        lanes: u8,
+        outage: Duration,
+    ) -> Result<Self, CarrierError> {
+        let mut tls = (*client_config(&identity(config))
+            .map_err(|e| CarrierError::Config(e.to_string()))?)
+        .clone();
+        tls.resumption = Resumption::disabled();
+        Ok(Self {
+            config: config.clone(),
+            address: address.to_owned(),
+            tls: Arc::new(tls),
+            sent: Arc::default(),
+            lanes,
+            outage,
+            session: None,
+            next: 0,
+        })
+    }
+
+    /// Counts the bytes written to all links.
+    pub(crate) fn sent(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.sent)
+    }
+
+    /// The first link.
+    pub(crate) fn begin(&mut self) -> Result<Link, CarrierError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match self.link(0, Instant::now() + GREETING) {
+                Err(CarrierError::Connection { .. }) if tries < BEGINNINGS => thread::sleep(PAUSE),
+                Err(CarrierError::Connection { peer, why }) => {
+                    return Err(CarrierError::Peer(format!("{peer}: {why}")));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// A further link; `applied` is what we have applied of the other side's stream.
+    pub(crate) fn resume(&mut self, applied: u64, until: Instant) -> Result<Link, CarrierError> {
+        self.link(applied, until.min(Instant::now() + GREETING))
+    }
+
+    fn link(&mut self, applied: u64, deadline: Instant) -> Result<Link, CarrierError> {
+        let number = self.next;
+        if self.session.is_some() {
+            // A link that was not made leaves a gap; the other side minds no gaps.
+            self.next = number.saturating_add(1);
+        }
+        let hello = |direction, lane, lanes| Hello {
+            attempt: self.config.attempt,
+            direction,
+            lane,
+            lanes,
+            placing: false,
+            link: number,
+            applied,
+            outage_ms: u32::try_from(self.outage.as_millis()).unwrap_or(u32::MAX),
+        };
+        let mut forward = Vec::new();
+        for lane in 0..self.lanes {
+            forward.push(self.open(&hello(Direction::Forward, lane, self.lanes), deadline)?);
+        }
+        let asked = Instant::now();
+        let mut backward = self.open(&hello(Direction::Backward, 0, 1), deadline)?;
+        let answer = self.answer(&mut backward, Direction::Backward, number)?;
+        let round_trip = asked.elapsed();
+        for lane in &mut forward {
+            self.answer(lane, Direction::Forward, number)?;
+        }
+        if number == 0 {
+            self.session = forward.first().map(|f| session_key(&self.config, f)).transpose()?;
+            self.next = 1;
+        }
+        Ok(Link {
+            number,
+            forward,
+            backward,
+            placing: answer.placing,
+            round_trip,
+            applied: answer.applied,
+            outage: self.outage,
+        })
+    }
+
+    fn open(&self, hello: &Hello, deadline: Instant) -> Result<Tls, CarrierError> {
+        let mut tls = self.connect(deadline).map_err(|e| self.broken(&e))?;
+        say(&self.config, self.session.as_ref(), &mut tls, hello, true)?;
+        Ok(tls)
+    }
+
+    fn connect(&self, deadline: Instant) -> io::Result<Tls> {
+        let stream = connect_tcp(&self.address, deadline)?;
+        let name = format!("{}.host.godwit", self.config.peer);
+        let name = ServerName::try_from(name).map_err(io::Error::other)?;
+        let client =
+            ClientConnection::new(Arc::clone(&self.tls), name).map_err(io::Error::other)?;
+        let counted = Counted::new(stream, &self.sent, deadline)?;
+        let mut tls = Tls::Client(Box::new(StreamOwned::new(client, counted)));
+        tls.handshake()?;
+        Ok(tls)
+    }
+
+    fn answer(
+        &self,
+        tls: &mut Tls,
+        direction: Direction,
+        link: u32,
+    ) -> Result<Hello, CarrierError> {
+        let answer =
+            hear(&self.config, self.session.as_ref(), tls, false).map_err(|e| self.broken(&e))?;
+        if answer.direction != direction || answer.link != link {
+            return Err(CarrierError::invalid(HelloError::Malformed));
+        }
+        tls.greeted().map_err(|e| self.broken(&e))?;
+        Ok(answer)
+    }
+
+    fn broken(&self, why: &dyn ToString) -> CarrierError {
+        let peer = format!("the carrier of {} at {}", self.config.peer, self.address);
+        CarrierError::Connection { peer, why: why.to_string() }
+    }
 }
 
 fn connect_tcp(address: &str, deadline: Instant) -> io::Result<TcpStream> {
@@ -79,7 +178,7 @@ fn connect_tcp(address: &str, deadline: Instant) -> io::Result<TcpStream> {
         }
         match TcpStream::connect_timeout(&address, left.min(Duration::from_secs(3))) {
             Ok(stream) => return Ok(stream),
-            Err(e) if Instant::now() + Duration::from_millis(200) > deadline => return Err(e),
+            Err(e) if Instant::now() + PAUSE > deadline => return Err(e),
             Err(_) => thread::sleep(Duration::from_millis(100)),
         }
     }

@@ -1,16 +1,19 @@
-//! The greeting: both sides prove who they are and that they know the attempt's secret.
+//! The greeting: both sides prove who they are and that they know the secret.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use api::peer::{Peer, Role};
 use api::tls::Identity;
 use types::CarrierConfig;
-use wire::{Direction, HELLO, Hello, HelloError};
+use wire::{Entrance, HELLO_PREFIX, Hello, HelloError, PROOF, Secret};
 
 use super::Tls;
 use crate::CarrierError;
 
 pub(super) const LABEL: &[u8] = b"EXPORTER-godwit-carrier";
+
+/// A secret of 256 bits.
+pub(super) type Key = [u8; 32];
 
 pub(super) fn identity(config: &CarrierConfig) -> Identity {
     Identity { ca: config.ca.clone(), cert: config.cert.clone(), key: config.key.clone() }
@@ -26,35 +29,58 @@ fn secret(config: &CarrierConfig) -> Result<blake3::Hash, CarrierError> {
         .map_err(|_| CarrierError::Config("secret: must be 64 hexadecimal digits".into()))
 }
 
-/// The proof: BLAKE3 keyed with the secret, over what this TLS connection alone exports.
-pub(super) fn hello(
-    config: &CarrierConfig,
-    tls: &Tls,
-    direction: Direction,
-    from_source: bool,
-    placing: bool,
-) -> Result<Hello, CarrierError> {
-    let secret = secret(config)?;
-    let context = Hello::context(config.attempt, direction, from_source);
-    let exported = tls.export(&context).map_err(|e| CarrierError::Peer(e.to_string()))?;
-    let proof = *blake3::keyed_hash(secret.as_bytes(), &exported).as_bytes();
-    Ok(Hello { attempt: config.attempt, direction, placing, proof })
+/// The session's secret: of the attempt's, and of what its first forward connection exports.
+/// Nobody who learns the attempt's secret later can make it.
+pub(super) fn session_key(config: &CarrierConfig, first: &Tls) -> Result<Key, CarrierError> {
+    let context = Hello::session_context(config.attempt);
+    let exported = first.export(&context).map_err(|e| CarrierError::Peer(e.to_string()))?;
+    Ok(*blake3::keyed_hash(secret(config)?.as_bytes(), &exported).as_bytes())
 }
 
-pub(super) fn read_hello(tls: &mut Tls) -> io::Result<Hello> {
-    let mut bytes = [0; HELLO];
-    tls.read_exact(&mut bytes)?;
-    Hello::read(&bytes).map_err(io::Error::other)
-}
-
-/// Whether what was said proves the peer that the configuration names.
-pub(super) fn check_hello(
+/// BLAKE3, keyed with the secret that is due, over what this TLS connection alone exports
+/// and over what is said.
+fn proof(
     config: &CarrierConfig,
+    session: Option<&Key>,
     tls: &Tls,
     said: &Hello,
-    direction: Direction,
+    from_source: bool,
+) -> Result<[u8; PROOF], CarrierError> {
+    let key = match (Entrance::secret(said.link), session) {
+        (Secret::Attempt, _) => *secret(config)?.as_bytes(),
+        (Secret::Session, Some(key)) => *key,
+        (Secret::Session, None) => return Err(CarrierError::invalid(HelloError::Link(said.link))),
+    };
+    let context = Hello::context(config.attempt, said.direction, from_source);
+    let exported = tls.export(&context).map_err(|e| CarrierError::Peer(e.to_string()))?;
+    let mut hasher = blake3::Hasher::new_keyed(&key);
+    hasher.update(&exported).update(&said.to_bytes());
+    Ok(*hasher.finalize().as_bytes())
+}
+
+/// Says hello, with its proof.
+pub(super) fn say(
+    config: &CarrierConfig,
+    session: Option<&Key>,
+    tls: &mut Tls,
+    hello: &Hello,
     from_source: bool,
 ) -> Result<(), CarrierError> {
+    let mut bytes = hello.to_bytes();
+    bytes.extend_from_slice(&proof(config, session, tls, hello, from_source)?);
+    tls.write_all(&bytes)
+        .and_then(|()| tls.flush())
+        .map_err(|e| CarrierError::connection(config.peer.as_str(), &e))
+}
+
+/// Hears a hello that proves the peer that the configuration names.
+pub(super) fn hear(
+    config: &CarrierConfig,
+    session: Option<&Key>,
+    tls: &mut Tls,
+    from_source: bool,
+) -> Result<Hello, CarrierError> {
+    let (said, proved) = read(tls).map_err(|e| CarrierError::Peer(e.to_string()))?;
     let certificate = tls.certificate().ok_or_else(|| CarrierError::invalid("no certificate"))?;
     let peer = Peer::of(&certificate).map_err(CarrierError::invalid)?;
     if peer.role != Role::Host || peer.name != config.peer.as_str() {
@@ -66,11 +92,18 @@ pub(super) fn check_hello(
     if said.attempt != config.attempt {
         return Err(CarrierError::invalid(HelloError::Attempt(said.attempt)));
     }
-    let due = hello(config, tls, direction, from_source, said.placing)?;
+    let due = proof(config, session, tls, &said, from_source)?;
     // In constant time: `blake3::Hash` compares so.
-    let same = blake3::Hash::from_bytes(due.proof) == blake3::Hash::from_bytes(said.proof);
-    if said.direction != direction || !same {
+    if blake3::Hash::from_bytes(due) != blake3::Hash::from_bytes(proved) {
         return Err(CarrierError::invalid(HelloError::Proof));
     }
-    Ok(())
+    Ok(said)
+}
+
+fn read(tls: &mut Tls) -> io::Result<(Hello, [u8; PROOF])> {
+    let mut prefix = [0; HELLO_PREFIX];
+    tls.read_exact(&mut prefix)?;
+    let mut rest = vec![0; Hello::rest(&prefix).map_err(io::Error::other)?];
+    tls.read_exact(&mut rest)?;
+    Hello::read(&rest).map_err(io::Error::other)
 }

@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
         let mut partial = false;
         loop {
             self.wait_for_room()?;
-            let paced = self.idle && !partial && !self.shared.flow().tail;
+            let paced = self.idle && !partial && self.shared.flow().tail_since().is_none();
             if paced {
                 thread::sleep(PACE);
             }
@@ -134,7 +134,7 @@ impl<'a> Reader<'a> {
             }
             let (hold, window) = {
                 let flow = self.shared.flow();
-                (flow.hold && !flow.tail, flow.window())
+                (flow.hold && flow.tail_since().is_none(), flow.window())
             };
             if !hold {
                 let begun = Instant::now();

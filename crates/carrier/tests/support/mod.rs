@@ -1,6 +1,9 @@
 //! Two carriers as threads, agents played by the test, certificates of a test CA.
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub(crate) mod pair;
+
+use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -10,6 +13,7 @@ use std::time::{Duration, Instant};
 use api::certs::{Party, create_ca, issue};
 use types::{
     AttemptId, BlockPlacement, CarrierCommand, CarrierConfig, CarrierEvent, CarrierSide, HostId,
+    Outage,
 };
 
 pub(crate) const LIMIT: Duration = Duration::from_secs(30);
@@ -58,6 +62,7 @@ impl Place {
             connect: format!("127.0.0.1:{port}"),
             opaque,
             recheck: Vec::new(),
+            outage: Outage::default(),
         };
         self.config("host-a", "host-b", side)
     }
@@ -135,4 +140,76 @@ impl Agent {
     pub(crate) fn is(&mut self, what: &CarrierEvent) {
         self.wait(|e| (e == what).then_some(()));
     }
+}
+
+/// Ends a carrier and waits for it.
+pub(crate) fn end(mut side: Side) {
+    side.agent.send(CarrierCommand::End);
+    let _ = side.thread.join().unwrap();
+}
+
+/// Header and configuration of a stream.
+pub(crate) fn beginning() -> Vec<u8> {
+    let mut bytes = b"QEVM\0\0\0\x03\x07".to_vec();
+    let machine = b"pc-q35-7.2";
+    bytes.extend((machine.len() as u32).to_be_bytes());
+    bytes.extend(machine);
+    bytes
+}
+
+/// `ram` START with one block `pc.ram`.
+pub(crate) fn ram_start(length: u64) -> Vec<u8> {
+    let mut bytes = vec![1];
+    bytes.extend(2u32.to_be_bytes());
+    bytes.extend(b"\x03ram");
+    bytes.extend(0u32.to_be_bytes());
+    bytes.extend(4u32.to_be_bytes());
+    bytes.extend((length | 4).to_be_bytes());
+    bytes.extend(b"\x06pc.ram");
+    bytes.extend(length.to_be_bytes());
+    bytes.extend(0x10u64.to_be_bytes());
+    bytes.push(0x7e);
+    bytes.extend(2u32.to_be_bytes());
+    bytes
+}
+
+/// A `ram` PART with one page of `fill` at `offset`.
+pub(crate) fn part(offset: u64, fill: u8) -> Vec<u8> {
+    let mut bytes = vec![2];
+    bytes.extend(2u32.to_be_bytes());
+    bytes.extend((offset | 8).to_be_bytes());
+    bytes.extend(b"\x06pc.ram");
+    bytes.extend([fill; 4096]);
+    bytes.extend(0x10u64.to_be_bytes());
+    bytes.push(0x7e);
+    bytes.extend(2u32.to_be_bytes());
+    bytes
+}
+
+/// A `ram` PART that says that the page at `offset` is zero.
+pub(crate) fn zero_part(offset: u64) -> Vec<u8> {
+    let mut bytes = vec![2];
+    bytes.extend(2u32.to_be_bytes());
+    bytes.extend((offset | 2).to_be_bytes());
+    bytes.extend(b"\x06pc.ram\0");
+    bytes.extend(0x10u64.to_be_bytes());
+    bytes.push(0x7e);
+    bytes.extend(2u32.to_be_bytes());
+    bytes
+}
+
+/// A `ram` PART without pages.
+pub(crate) fn empty_part() -> Vec<u8> {
+    let mut bytes = vec![2];
+    bytes.extend(2u32.to_be_bytes());
+    bytes.extend(0x10u64.to_be_bytes());
+    bytes.push(0x7e);
+    bytes.extend(2u32.to_be_bytes());
+    bytes
+}
+
+pub(crate) fn file_of(place: &Place, size: u64, length: u64) -> Vec<BlockPlacement> {
+    let file = place.path("memory");
+    File::create(&file).unwrap().set_len(size).unwrap();
+    vec![BlockPlacement { block: "pc.ram".into(), file, offset: 0, length }]
 }
