@@ -9,6 +9,7 @@ mod host;
 mod machine;
 mod migrate;
 pub mod order;
+pub mod reassign;
 
 pub use demand::Demand;
 pub use host::Host;
