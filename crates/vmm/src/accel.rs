@@ -1,7 +1,7 @@
 //! How guests are executed: by KVM where that really works, else by TCG.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -63,11 +63,17 @@ impl Accel {
         if !Path::new("/dev/kvm").exists() {
             return Ok(Self::Tcg);
         }
-        if Self::Kvm.runs_a_guest(config, PATIENCE).await? {
-            return Ok(Self::Kvm);
+        let found = Found::new(config);
+        let accel = match found.read() {
+            Some(accel) => accel,
+            None if Self::Kvm.runs_a_guest(config, PATIENCE).await? => Self::Kvm,
+            None => Self::Tcg,
+        };
+        found.write(accel);
+        if accel == Self::Tcg {
+            tracing::warn!("/dev/kvm is there, but runs no guest: guests are emulated");
         }
-        tracing::warn!("/dev/kvm is there, but runs no guest: guests are emulated");
-        Ok(Self::Tcg)
+        Ok(accel)
     }
 
     /// Whether a guest boots and gets its timer's interrupts.
@@ -99,10 +105,41 @@ impl Accel {
     }
 }
 
+/// What an earlier agent found out: a restart in the middle of a migration should
+/// not wait for it again. True for one boot and one QEMU.
+struct Found {
+    file: PathBuf,
+    about: String,
+}
+
+impl Found {
+    fn new(config: &HostConfig) -> Self {
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let qemu = std::fs::metadata(&config.qemu);
+        let changed = qemu.and_then(|meta| meta.modified()).ok();
+        let about = format!("{} {} {changed:?}", boot.trim(), config.qemu.display());
+        Self { file: config.run_dir.join("accel"), about }
+    }
+
+    fn read(&self) -> Option<Accel> {
+        let text = std::fs::read_to_string(&self.file).ok()?;
+        match text.split_once('\n')? {
+            (about, "tcg") if about == self.about => Some(Accel::Tcg),
+            (about, "kvm") if about == self.about => Some(Accel::Kvm),
+            _ => None,
+        }
+    }
+
+    /// Whoever cannot read it finds out anew.
+    fn write(&self, accel: Accel) {
+        if let Err(error) = std::fs::write(&self.file, format!("{}\n{accel}", self.about)) {
+            tracing::debug!(%error, "what was found out of the accelerator is not kept");
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::path::PathBuf;
-
     use types::Bytes;
 
     use super::*;
@@ -136,6 +173,20 @@ mod tests {
         // One that gets no time does not.
         assert!(!Accel::Tcg.runs_a_guest(&config, Duration::ZERO).await.unwrap());
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_was_found_is_true_for_one_qemu() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path(), None);
+        let found = Found::new(&config);
+        assert_eq!(found.read(), None);
+        found.write(Accel::Kvm);
+        assert_eq!(Found::new(&config).read(), Some(Accel::Kvm));
+        let other = HostConfig { qemu: "/usr/bin/true".into(), ..config };
+        assert_eq!(Found::new(&other).read(), None);
+        std::fs::write(dir.path().join("accel"), "torn").unwrap();
+        assert_eq!(found.read(), None);
     }
 
     #[tokio::test]
