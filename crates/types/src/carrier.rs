@@ -176,6 +176,8 @@ impl CarrierEvent {
             Self::Mode { .. } => "mode",
             Self::Held => "held",
             Self::Counters(_) => "counters",
+            Self::LinkLost { .. } => "link-lost",
+            Self::LinkResumed { .. } => "link-resumed",
             Self::Sealed => "sealed",
             Self::Note { .. } => "note",
             Self::Failed { .. } => "failed",

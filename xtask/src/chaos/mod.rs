@@ -5,13 +5,14 @@ mod arena;
 mod cells;
 mod disk;
 mod fault;
+mod plant;
 mod points;
 mod report;
 mod tally;
 mod witness;
 
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 
@@ -46,6 +47,9 @@ pub(crate) struct Args {
     /// Use this binary in place of the one built here.
     #[arg(long, value_name = "PATH")]
     godwit: Option<PathBuf>,
+    /// Plant this bug into a copy first, and want it caught within `--count` runs.
+    #[arg(long, value_name = "BUG", value_parser = plant::names(), conflicts_with = "godwit")]
+    plant: Option<String>,
     /// List the points that a move without a fault comes to, and end there.
     #[arg(long)]
     points: bool,
@@ -94,9 +98,10 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
     }
     setup::run(args.yes, args.parts.qemu.is_some())?;
     ensure!(setup::is_root(), "a lab needs root: run this as root");
-    let godwit = match &args.godwit {
-        Some(godwit) => godwit.canonicalize().context("cannot find the binary")?,
-        None => fleet::build(root, args.release)?,
+    let godwit = match (&args.godwit, &args.plant) {
+        (Some(godwit), _) => godwit.canonicalize().context("cannot find the binary")?,
+        (None, Some(bug)) => plant::build(root, bug)?,
+        (None, None) => fleet::build(root, args.release)?,
     };
     if args.points {
         return survey(&godwit, &args.parts);
@@ -119,7 +124,7 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
             })
             .collect()
     });
-    let runs = done.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let runs = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     show(&Report::of(&runs), args)?;
     failures.into_iter().next().map_or(Ok(()), Err)
 }
@@ -132,34 +137,44 @@ fn one_lab(
     tally: &Tally,
     done: &Mutex<Vec<Run>>,
 ) -> Result<()> {
-    let arena = Arena::up(godwit, &args.parts, net)?;
-    let result = (|| {
-        while let Some(turn) = tally.next() {
-            proc::alive()?;
-            let ended = arena.run(&turn.cell).with_context(|| format!("{}", turn.cell))?;
-            tally.ended(&turn, ended.struck);
-            let run = Run::new(&turn, args.seed, &ended);
-            eprintln!("{run}");
-            let bad = !run.violations.is_empty();
-            if let Some(file) = &args.into {
-                report::append(file, &run)?;
-            }
-            done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(run);
-            if bad {
-                eprintln!("{}", arena.logs());
-                ensure!(!args.fail_fast, "a violation");
-                // What is broken would spoil the next runs.
-                return Ok(true);
-            }
+    loop {
+        let arena = Arena::up(godwit, &args.parts, net)?;
+        let result = play(&arena, args, tally, done);
+        if result.is_err() {
+            eprintln!("{}", arena.logs());
+            tally.give_up();
         }
-        Ok(false)
-    })();
-    if result.is_err() {
-        eprintln!("{}", arena.logs());
-        tally.give_up();
+        arena.down()?;
+        // What is broken would spoil the next runs: they get a new lab.
+        if result? || tally.over() {
+            return Ok(());
+        }
     }
-    arena.down()?;
-    if result? { one_lab(godwit, args, net, tally, done) } else { Ok(()) }
+}
+
+/// Runs until a violation (false) or the end of all turns (true).
+fn play(arena: &Arena, args: &Args, tally: &Tally, done: &Mutex<Vec<Run>>) -> Result<bool> {
+    while let Some(turn) = tally.next() {
+        proc::alive()?;
+        let ended = arena.run(&turn.cell).with_context(|| format!("{}", turn.cell))?;
+        tally.ended(&turn, ended.struck);
+        let run = Run::new(&turn, args.seed, &ended);
+        eprintln!("{run}");
+        let good = run.violations.is_empty();
+        if let Some(file) = &args.into {
+            report::append(file, &run)?;
+        }
+        done.lock().unwrap_or_else(PoisonError::into_inner).push(run);
+        if !good {
+            if args.fail_fast || args.plant.is_some() {
+                tally.give_up();
+            } else {
+                eprintln!("{}", arena.logs());
+            }
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn show(report: &Report, args: &Args) -> Result<()> {
@@ -168,7 +183,10 @@ fn show(report: &Report, args: &Args) -> Result<()> {
     } else {
         print!("{report}");
     }
-    ensure!(report.violations.is_empty(), "{} violations", report.violations.len());
+    match &args.plant {
+        Some(bug) => ensure!(!report.violations.is_empty(), "the bug {bug} was not caught"),
+        None => ensure!(report.violations.is_empty(), "{} violations", report.violations.len()),
+    }
     Ok(())
 }
 

@@ -39,6 +39,7 @@ struct State {
     number: u64,
     /// Turns that nobody was hit in, after which it is given up.
     misses: u64,
+    over: bool,
 }
 
 impl Tally {
@@ -69,6 +70,7 @@ impl Tally {
             left: count.saturating_sub(struck),
             number: before.len() as u64,
             misses: 10 * count + 100,
+            over: false,
         };
         Ok(Self { state: Mutex::new(state) })
     }
@@ -100,15 +102,21 @@ impl Tally {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if struck {
             state.counts.entry(turn.cell).or_default().hits += 1;
-        } else if state.misses > 0 {
+        } else if state.misses > 0 && !state.over {
             state.misses -= 1;
             state.left += 1;
         }
     }
 
+    /// Whether it was given up.
+    pub(super) fn over(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).over
+    }
+
     /// No further runs.
     pub(super) fn give_up(&self) {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).left = 0;
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        (state.left, state.over) = (0, true);
     }
 }
 
