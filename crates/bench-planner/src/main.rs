@@ -5,10 +5,12 @@
 //! One module a section: it reads the foreign format, asks the planner, checks,
 //! and returns what stands under its name in the JSON.
 
+mod balance;
 mod cpu;
 mod data;
 mod machine_reassignment;
 mod migration_plans;
+mod planetlab;
 
 use std::path::PathBuf;
 
@@ -47,6 +49,10 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     migration_plans: Option<migration_plans::Section>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    balance: Option<balance::Section>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    planetlab: Option<Vec<planetlab::Row>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     cpu: Option<cpu::Section>,
 }
 
@@ -60,6 +66,8 @@ fn main() -> Result<()> {
     let report = Report {
         machine_reassignment: machine_reassignment::run(&args)?,
         migration_plans: migration_plans::run(&args)?,
+        balance: balance::run(&args)?,
+        planetlab: planetlab::run(&args)?,
         cpu: cpu::run(&args)?,
     };
     if args.json {

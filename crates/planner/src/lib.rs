@@ -2,9 +2,12 @@
 //!
 //! Pure: the same hosts and the same demand always give the same answer.
 
+pub mod balance;
 mod chance;
+pub mod consolidate;
 pub mod cpu;
 mod demand;
+pub mod forecast;
 mod host;
 mod machine;
 mod migrate;
