@@ -40,7 +40,13 @@ struct Row {
     hosts: [String; 2],
     /// As `-cpu` takes it.
     cpu: String,
+    require: Vec<&'static str>,
+    disable: Vec<&'static str>,
+    /// All that a guest sees.
+    features: Vec<&'static str>,
     level: Option<String>,
+    /// Features by which the published baseline differs.
+    differing: Vec<String>,
     /// The published model.
     model: String,
     same_model: bool,
@@ -154,13 +160,13 @@ fn spelled(name: &str) -> String {
 fn compare(name: &str, published: &Published, hosts: &[HostCpu]) -> Result<Row> {
     let (first, second) = name.split_once('+').context("the name is not A+B")?;
     let expected = expected(published)?;
-    let mut best: Option<(usize, [&HostCpu; 2], Baseline)> = None;
+    let mut best: Option<(Vec<String>, [&HostCpu; 2], Baseline)> = None;
     for a in hosts.iter().filter(|h| fits(h, first)) {
         for b in hosts.iter().filter(|h| fits(h, second) && h.host != a.host) {
             let Some(ours) = Baseline::of(&[a.clone(), b.clone()]) else { continue };
             let features: BTreeSet<String> = ours.features.iter().map(str::to_owned).collect();
-            let off = features.symmetric_difference(&expected).count();
-            if best.as_ref().is_none_or(|(least, ..)| off < *least) {
+            let off: Vec<String> = features.symmetric_difference(&expected).cloned().collect();
+            if best.as_ref().is_none_or(|(least, ..)| off.len() < least.len()) {
                 best = Some((off, [a, b], ours));
             }
         }
@@ -174,10 +180,14 @@ fn compare(name: &str, published: &Published, hosts: &[HostCpu]) -> Result<Row> 
         name: name.to_owned(),
         hosts: [a.host.to_string(), b.host.to_string()],
         cpu: ours.to_string(),
+        require: ours.require.iter().collect(),
+        disable: ours.disable.iter().collect(),
+        features: ours.features.iter().collect(),
         level: ours.level.map(|l| l.to_string()),
         model: published.model.clone(),
         same_model: ours.model.is_some_and(|m| m.name == published.model),
-        same_features: off == 0,
+        same_features: off.is_empty(),
+        differing: off,
         dropped: dropped.collect(),
     })
 }

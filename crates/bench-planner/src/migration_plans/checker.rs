@@ -83,3 +83,75 @@ fn room(instance: &Instance, actions: &[Action], now: f64) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    /// Two full hosts and a free one; VM 0 and VM 1 change places.
+    fn instance() -> Instance {
+        let vm =
+            json!({ "memUsed": 3000, "dirtyRate": 2.0, "maxDirtySize": 96, "maxDirtyDuration": 2 });
+        let action = |vm: u64, from: u64, to: u64, start: u64| {
+            json!({ "id": "migrateVM", "vm": vm, "from": from, "to": to, "bw": 500,
+                    "start": start, "end": start + 70 })
+        };
+        let file = json!({
+            "origin": {
+                "mapping": { "onlineNodes": {
+                    "0": { "runningVMs": [0] }, "1": { "runningVMs": [1] }, "2": { "runningVMs": [] },
+                } },
+                "attributes": { "vms": { "0": vm, "1": vm } },
+                "views": [{ "nodes": { "0": 3, "1": 3, "2": 3 }, "vms": { "0": 3, "1": 3 } }],
+            },
+            "actions": [action(0, 0, 1, 0), action(1, 1, 0, 70)],
+        });
+        Instance::read(file.to_string().as_bytes()).unwrap()
+    }
+
+    type Change = fn(&mut Vec<Action>);
+
+    fn action(vm: u64, from: usize, to: usize, start: f64) -> Action {
+        Action { vm, from, to, start, end: start + 69.0, mbit: 500 }
+    }
+
+    #[test]
+    fn durations_are_the_published_ones() {
+        let vm = &instance().vms[&0];
+        assert!((vm.seconds(500).unwrap() - 68.712).abs() < 0.001);
+        assert!((vm.seconds(1000).unwrap() - 28.995).abs() < 0.001);
+        assert_eq!(vm.seconds(432), None, "a rate that the guest's writing outruns");
+    }
+
+    #[test]
+    fn every_rule_is_looked_at() {
+        let instance = instance();
+        let good = [action(1, 1, 2, 0.0), action(0, 0, 1, 69.0), action(1, 2, 0, 138.0)];
+        check(&instance, &good).unwrap();
+        assert_eq!(makespan(&good), 207.0);
+        let broken: [(&str, Change); 7] = [
+            ("overfull", |a| a[1].start -= 1.0),
+            ("needs", |a| a[0].end -= 1.0),
+            ("receives", |a| a[2].mbit = 1000),
+            ("should", |a| a.truncate(2)),
+            ("where it is not", |a| a[2].from = 1),
+            ("twice", |a| a[2].start = 60.0),
+            ("unasked", |a| a.push(action(7, 0, 1, 300.0))),
+        ];
+        for (word, change) in broken {
+            let mut actions = good.to_vec();
+            change(&mut actions);
+            let told = match word {
+                "unasked" => arrive(&instance, &actions),
+                _ => check(&instance, &actions),
+            };
+            let told = told.unwrap_err().to_string();
+            let room = told.contains("resource");
+            assert!(told.contains(word) || (word == "overfull" && room), "{word}: {told}");
+        }
+        let published = check(&instance, &instance.actions).unwrap_err().to_string();
+        assert!(published.contains("host 1 has -3 of resource 0"), "{published}");
+    }
+}

@@ -164,3 +164,48 @@ impl Sum {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    /// Forty VMs; the first eight are busy every other hour.
+    fn day() -> Trace {
+        let mut text = String::new();
+        for vm in 0..40 {
+            let value = |step: usize| if vm < 8 && step / 12 % 2 == 1 { 90 } else { 10 };
+            let values: Vec<String> = (0..288).map(|step| value(step).to_string()).collect();
+            writeln!(text, "vm{vm}\t{}", values.join(" ")).unwrap();
+        }
+        Trace::read(&text).unwrap()
+    }
+
+    #[test]
+    fn a_day_is_carried_by_few_hosts_with_few_migrations() {
+        let trace = day();
+        let o = simulate(&trace, false).unwrap();
+        assert_eq!(o, simulate(&trace, false).unwrap());
+        assert!(o.energy_kwh >= trace.lower_bound_kwh());
+        assert!(o.mean_hosts_on < 8.0, "{o:?}");
+        assert!((20..400).contains(&o.migrations), "{o:?}");
+        assert!((o.esv - o.energy_kwh * o.slatah * o.pdm).abs() < 1e-12);
+        // Memory alone needs 13 hosts.
+        let enforced = simulate(&trace, true).unwrap();
+        assert!(
+            enforced.mean_hosts_on >= 12.0 && enforced.energy_kwh > o.energy_kwh,
+            "{enforced:?}"
+        );
+    }
+
+    #[test]
+    fn the_first_placement_keeps_memory() {
+        let trace = day();
+        let at = start(&trace).unwrap();
+        for host in 0..HOSTS {
+            let on = trace.vms.iter().zip(&at).filter(|(_, h)| **h == host);
+            assert!(on.map(|(vm, _)| vm.memory).sum::<i64>() <= HOST_MEMORY);
+        }
+    }
+}
