@@ -181,8 +181,6 @@ impl CarrierEvent {
             Self::Sealed => "sealed",
             Self::Note { .. } => "note",
             Self::Failed { .. } => "failed",
-            Self::LinkLost { .. } => "link-lost",
-            Self::LinkResumed { .. } => "link-resumed",
             Self::Finished => "finished",
         }
     }
