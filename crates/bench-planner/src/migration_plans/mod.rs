@@ -104,7 +104,7 @@ fn section(instances: Vec<Row>, took: Duration) -> Section {
 
 fn order(name: &str, instance: &Instance) -> Result<(Row, Vec<Action>)> {
     let problem = problem(instance);
-    let plan = plan(&problem, &Effort { schedules: SCHEDULES, seed: 1 })?;
+    let plan = plan(&problem, &Effort { schedules: SCHEDULES, ..Effort::default() })?;
     let actions = actions(instance, &plan);
     let invalid = checker::check(instance, &actions).err().map(|e| format!("{e:#}"));
     let row = Row {

@@ -80,10 +80,16 @@ impl<'a> Ready<'a> {
     }
 
     /// What comes of a list; ended early, with `None`, where it lasts beyond `limit`.
+    /// `starts` counts the starts that are tried.
     ///
     /// # Errors
     /// Moves are left that have no room.
-    pub(super) fn run(&self, list: &List, limit: Tick) -> Result<Option<Schedule>, Impossible> {
+    pub(super) fn run(
+        &self,
+        list: &List,
+        limit: Tick,
+        starts: &mut u64,
+    ) -> Result<Option<Schedule>, Impossible> {
         let mut play = Play {
             ready: self,
             list,
@@ -99,6 +105,7 @@ impl<'a> Ready<'a> {
             schedule: Schedule::default(),
         };
         loop {
+            *starts += play.waiting.len() as u64;
             play.start_all();
             if play.now > limit {
                 return Ok(None);

@@ -9,16 +9,19 @@ use crate::chance::Chance;
 /// How much is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Effort {
-    /// Schedules that are looked at, at most; the first handful come from simple
-    /// rules, whatever is said here.
+    /// Schedules that are made, at most; the first ten come from simple rules,
+    /// whatever is said here.
     pub schedules: u64,
+    /// Starts of moves that are tried in all of them, at most: what bounds the time
+    /// where there are many moves.
+    pub starts: u64,
     /// What chance begins with.
     pub seed: u64,
 }
 
 impl Default for Effort {
     fn default() -> Self {
-        Self { schedules: 2000, seed: 1 }
+        Self { schedules: 2000, starts: 5_000_000, seed: 1 }
     }
 }
 
@@ -44,8 +47,9 @@ pub(super) fn best(
         tiers: tiers.into_iter().collect(),
         chance: Chance::new(effort.seed),
         looked_at: 0,
+        starts: 0,
     };
-    search.run(effort.schedules, bound)
+    search.run(effort, bound)
 }
 
 struct Search<'a> {
@@ -54,10 +58,11 @@ struct Search<'a> {
     tiers: Vec<u32>,
     chance: Chance,
     looked_at: u64,
+    starts: u64,
 }
 
 impl Search<'_> {
-    fn run(&mut self, budget: u64, bound: Tick) -> Result<(Schedule, u64), Impossible> {
+    fn run(&mut self, effort: &Effort, bound: Tick) -> Result<(Schedule, u64), Impossible> {
         let mut best: Option<(Cost, Schedule, List)> = None;
         let mut reason = None;
         for list in self.rules() {
@@ -77,7 +82,10 @@ impl Search<'_> {
             (None, None) => return Err(Impossible::NoRoom(Vec::new())),
         };
         let mut idle = 0;
-        while self.looked_at < budget && !best.as_ref().is_some_and(|b| self.is_over(&b.1, bound)) {
+        while self.looked_at < effort.schedules
+            && self.starts < effort.starts
+            && !best.as_ref().is_some_and(|b| self.is_over(&b.1, bound))
+        {
             let mut list = current.1.clone();
             let shaken = idle > PATIENCE;
             if shaken {
@@ -118,7 +126,8 @@ impl Search<'_> {
 
     fn look(&mut self, list: &List, limit: Tick) -> Result<Option<(Cost, Schedule)>, Impossible> {
         self.looked_at += 1;
-        Ok(self.ready.run(list, limit)?.map(|schedule| (self.cost(&schedule), schedule)))
+        let found = self.ready.run(list, limit, &mut self.starts)?;
+        Ok(found.map(|schedule| (self.cost(&schedule), schedule)))
     }
 
     fn cost(&self, schedule: &Schedule) -> Cost {
