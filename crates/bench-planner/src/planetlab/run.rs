@@ -21,6 +21,8 @@ pub(crate) struct Outcome {
     pub(crate) pdm: f64,
     pub(crate) slav: f64,
     pub(crate) esv: f64,
+    /// Share of CPU that was asked for and not given, because hosts were overloaded.
+    pub(crate) unserved: f64,
     pub(crate) mean_hosts_on: f64,
 }
 
@@ -29,7 +31,7 @@ pub(crate) struct Outcome {
 /// # Errors
 /// The VMs do not fit at the start, or the policy breaks a rule.
 pub(crate) fn simulate(trace: &Trace, memory_enforced: bool) -> Result<Outcome> {
-    let mut at = start(trace)?;
+    let mut at = start(trace, memory_enforced)?;
     let mut loads = vec![Load::default(); trace.vms.len()];
     let mut rounds_on = vec![u32::MAX; HOSTS];
     let mut sum = Sum::default();
@@ -47,11 +49,17 @@ pub(crate) fn simulate(trace: &Trace, memory_enforced: bool) -> Result<Outcome> 
     Ok(sum.outcome(trace))
 }
 
+/// What a host costs: nearly idle where memory keeps VMs apart, else full.
+fn cost(host: usize, memory_enforced: bool) -> f64 {
+    if memory_enforced { power(host, 0.0) } else { full_cost(host) }
+}
+
 /// The first placement: by memory, which is enforced then; the largest first, on
 /// the thriftiest hosts first.
-fn start(trace: &Trace) -> Result<Vec<usize>> {
+fn start(trace: &Trace, memory_enforced: bool) -> Result<Vec<usize>> {
     let mut hosts: Vec<usize> = (0..HOSTS).collect();
-    hosts.sort_by(|a, b| full_cost(*a).total_cmp(&full_cost(*b)).then(a.cmp(b)));
+    let cost = |host: &usize| cost(*host, memory_enforced);
+    hosts.sort_by(|a, b| cost(a).total_cmp(&cost(b)).then(a.cmp(b)));
     let mut vms: Vec<usize> = (0..trace.vms.len()).collect();
     vms.sort_by_key(|v| (-trace.vms[*v].memory, *v));
     let mut free = vec![HOST_MEMORY; HOSTS];
@@ -90,7 +98,7 @@ fn decide(
         .map(|host| Host {
             capacity: capacity(host),
             free: needs(free[host]),
-            cost: full_cost(host),
+            cost: cost(host, memory_enforced),
             rounds_on: rounds_on[host],
             open: true,
         })
@@ -125,6 +133,7 @@ struct Sum {
     migrations: usize,
     on: f64,
     overloaded: f64,
+    unserved: f64,
     asked: f64,
     lost: f64,
 }
@@ -146,6 +155,7 @@ impl Sum {
         for host in (0..HOSTS).filter(|h| on[*h]) {
             self.joule += power(host, load[host]) * STEP;
             self.on += 1.0;
+            self.unserved += (load[host] - capacity(host)).max(0.0);
             self.overloaded += f64::from(u8::from(load[host] > capacity(host)));
         }
     }
@@ -159,6 +169,7 @@ impl Sum {
             slatah,
             pdm,
             slav: slatah * pdm,
+            unserved: self.unserved / self.asked.max(1.0),
             esv: energy_kwh * slatah * pdm,
             mean_hosts_on: self.on / trace.steps as f64,
         }
@@ -202,7 +213,7 @@ mod tests {
     #[test]
     fn the_first_placement_keeps_memory() {
         let trace = day();
-        let at = start(&trace).unwrap();
+        let at = start(&trace, false).unwrap();
         for host in 0..HOSTS {
             let on = trace.vms.iter().zip(&at).filter(|(_, h)| **h == host);
             assert!(on.map(|(vm, _)| vm.memory).sum::<i64>() <= HOST_MEMORY);

@@ -73,10 +73,10 @@ impl Default for Policy {
         Self {
             relieve: 0.0,
             relieved: 0.3,
-            fill: 0.7,
-            pack: 1.2,
+            fill: 1.2,
+            pack: 1.4,
             hold: 6,
-            tries: 4,
+            tries: 8,
             moves: usize::MAX,
         }
     }
