@@ -56,6 +56,9 @@ pub(crate) struct Args {
     /// List the cells, and end there.
     #[arg(long)]
     cells: bool,
+    /// Show the logs of runs that took longer to recover, in seconds.
+    #[arg(long, value_name = "SECONDS")]
+    slow: Option<f64>,
     /// End at the first violation.
     #[arg(long)]
     fail_fast: bool,
@@ -161,6 +164,9 @@ fn play(arena: &Arena, args: &Args, tally: &Tally, done: &Mutex<Vec<Run>>) -> Re
         let run = Run::new(&turn, args.seed, &ended);
         eprintln!("{run}");
         let good = run.violations.is_empty();
+        if args.slow.is_some_and(|slow| run.recovery_seconds.is_some_and(|s| s > slow)) {
+            eprintln!("{}", arena.logs());
+        }
         if let Some(file) = &args.into {
             report::append(file, &run)?;
         }
