@@ -28,6 +28,10 @@ pub(crate) struct Shape {
     pub(crate) link: Option<Rate>,
     /// What it is made of.
     pub(crate) parts: Parts,
+    /// Hosts that have another QEMU.
+    pub(crate) newer: Vec<(&'static str, setup::Qemu)>,
+    /// Guest memory of each host in huge pages.
+    pub(crate) hugepages: Bytes,
     /// A proxy on the links, for delays and cuts.
     pub(crate) proxy: bool,
     /// The agents' `data_plane`.
@@ -45,6 +49,8 @@ impl Shape {
             hosts: 2,
             link: None,
             parts: parts.clone(),
+            newer: Vec::new(),
+            hugepages: Bytes(0),
             proxy: false,
             data_plane: None,
             memory: Bytes::mib(6 << 10),
@@ -123,6 +129,11 @@ impl Fleet {
         options.data_plane = shape.data_plane.map(str::to_owned);
         options.memory = shape.memory;
         options.points.clone_from(&shape.points);
+        options.hugepages = shape.hugepages;
+        for (host, qemu) in &shape.newer {
+            let (program, data) = (Some(qemu.program.clone()), qemu.data.clone());
+            options.others.insert(host.parse()?, lab::Qemu { program, data });
+        }
         lab::up(&options).context("the lab does not come up").inspect_err(|_| {
             // Refused at once, it leaves the empty directory; anything else it has removed.
             let _ = std::fs::remove_dir(&dir);
@@ -175,6 +186,17 @@ impl Fleet {
         &self.env
     }
 
+    /// Asks the controller something that it may refuse.
+    ///
+    /// # Errors
+    /// It refuses or does not answer.
+    pub(crate) fn try_ask<T>(
+        &self,
+        question: impl AsyncFnOnce(&Client) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        self.runtime.block_on(question(&self.client))
+    }
+
     /// The lab's directory.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
@@ -207,10 +229,10 @@ impl Fleet {
     /// There is none.
     pub(crate) fn memory_file(&self, vm: &VmName, host: &str) -> Result<PathBuf> {
         let agent = lab::processes(&self.dir, host)?.agent.context("no agent")?;
-        let folder = self.host_dir(host).join("memory");
-        let folder = format!("/proc/{}/root{}", agent.pid, folder.display());
+        let root = format!("/proc/{}/root{}", agent.pid, self.host_dir(host).display());
         let id = self.ask(async |c| c.vm(vm).await)?.spec.uuid.context("no UUID")?.to_string();
-        let mut folders = vec![PathBuf::from(&folder)];
+        let mut folders = ["memory", "huge"].map(|name| Path::new(&root).join(name)).to_vec();
+        folders.retain(|folder| folder.exists());
         while let Some(next) = folders.pop() {
             for entry in std::fs::read_dir(&next).context("cannot list memory files")? {
                 let path = entry?.path();
@@ -222,7 +244,7 @@ impl Fleet {
                 }
             }
         }
-        bail!("no memory file of {vm} in {folder}")
+        bail!("no memory file of {vm} on {host}")
     }
 
     /// Begins a migration and leaves it running.

@@ -52,6 +52,9 @@ enum Task {
         /// Do not ask.
         #[arg(long)]
         yes: bool,
+        /// Also get the newer QEMU that tests of two versions need; it is not installed.
+        #[arg(long)]
+        newer_qemu: bool,
     },
 }
 
@@ -75,7 +78,13 @@ fn run(task: Task) -> Result<()> {
         Task::CpuModels(args) => cpu_models::run(&repository(), &args),
         Task::Chaos(args) => chaos::run(&repository(), &args),
         Task::E2e(args) => e2e::run(&repository(), &args),
-        Task::Setup { yes } => setup::run(yes, false),
+        Task::Setup { yes, newer_qemu } => {
+            setup::run(yes, false)?;
+            if newer_qemu {
+                println!("{}", setup::newer_qemu()?.program.display());
+            }
+            Ok(())
+        }
     }
 }
 

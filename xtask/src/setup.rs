@@ -10,13 +10,17 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::proc;
 
+mod newer;
+
+pub(crate) use newer::{Qemu, newer_qemu};
+
 /// Names the binary that is built already.
 pub(crate) const BUILT: &str = "GODWIT_BUILT";
 
 /// A tool and the Debian package that holds it (Ubuntu's has the same name).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tool {
-    /// A program, searched in PATH and the administrators' folders.
+    /// A program, searched in PATH and the administrators' folders, or a file's path.
     program: &'static str,
     /// The package.
     package: &'static str,
@@ -24,11 +28,15 @@ pub(crate) struct Tool {
     purpose: &'static str,
 }
 
+/// UEFI firmware, where Debian and Ubuntu have it.
+const OVMF: &str = "/usr/share/OVMF/OVMF_CODE_4M.fd";
+
 const QEMU: Tool =
     Tool { program: "qemu-system-x86_64", package: "qemu-system-x86", purpose: "runs the VMs" };
 
 const TOOLS: &[Tool] = &[
     QEMU,
+    Tool { program: OVMF, package: "ovmf", purpose: "boots VMs with UEFI" },
     Tool { program: "qemu-img", package: "qemu-utils", purpose: "makes and checks disk images" },
     Tool { program: "ip", package: "iproute2", purpose: "makes the lab's network" },
     Tool { program: "tc", package: "iproute2", purpose: "shapes the lab's links" },
@@ -143,8 +151,12 @@ fn apt_get() -> Command {
     command
 }
 
-/// True if `program` is in PATH or where administrators' programs are.
+/// True if `program` is in PATH or where administrators' programs are, or is the
+/// path of a file that is there.
 fn found(program: &str) -> bool {
+    if program.starts_with('/') {
+        return Path::new(program).exists();
+    }
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path)
         .chain(["/usr/sbin".into(), "/sbin".into()])
@@ -163,6 +175,7 @@ mod tests {
     #[test]
     fn programs_are_found_where_they_are() {
         assert!(found("sh"));
+        assert!(found("/etc/passwd") && !found("/etc/no-such-file"));
         assert!(!found("no-such-program-here"));
         assert!(!is_program(Path::new("/etc/passwd")));
     }

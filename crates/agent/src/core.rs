@@ -15,8 +15,10 @@ pub(crate) enum Qemu {
     Running,
     /// Resting, and `cont` would make it go on.
     Paused,
-    /// Resting for a reason that is not ours to overrule (I/O error, panic, shut down).
+    /// Resting for a reason that is not ours to overrule (I/O error, panic).
     Halted,
+    /// The guest has powered off; its QEMU only waits to be ended.
+    Off,
 }
 
 /// Everything a decision is made from.
@@ -39,6 +41,8 @@ pub(crate) enum Step {
     Start(u64),
     /// Execute.
     Cont,
+    /// Execute although an error stopped it: somebody asked for that.
+    GoOn(u64),
     /// Rest.
     Pause,
     /// End QEMU and give everything back.
@@ -76,7 +80,7 @@ pub(crate) fn decide(world: &World<'_>) -> Step {
             && a.record.abort.is_none()
             && record.last_incoming < Some(a.record.id)
     });
-    if record.instance.is_some() && world.qemu == Qemu::Dead {
+    if record.instance.is_some() && matches!(world.qemu, Qemu::Dead | Qemu::Off) {
         return Step::End;
     }
     if let (Some(_), Some(attempt)) = (world.intent, outgoing) {
@@ -101,6 +105,9 @@ fn owned(world: &World<'_>, intent: &VmIntent) -> Step {
             Step::Start(intent.start_generation)
         }
         (RunState::Running, Qemu::Paused) => Step::Cont,
+        (RunState::Running, Qemu::Halted) if intent.resumes > world.record.resumes => {
+            Step::GoOn(intent.resumes)
+        }
         (RunState::Paused, Qemu::Running) => Step::Pause,
         _ => Step::Wait,
     }
@@ -139,7 +146,8 @@ mod tests {
     }
 
     fn intent(desired: RunState, generation: u64) -> VmIntent {
-        VmIntent { spec: spec(), ownership: ownership(None), desired, start_generation: generation }
+        let (spec, ownership, start_generation) = (spec(), ownership(None), generation);
+        VmIntent { spec, ownership, desired, start_generation, resumes: 0 }
     }
 
     fn attempt(n: u128, spoil: fn(&mut AttemptRecord)) -> AttemptIntent {
@@ -155,6 +163,7 @@ mod tests {
             secret: String::new(),
             verify: false,
             blackout_budget_ms: 300,
+            resting: false,
             destination: None,
             phase: AttemptPhase::Preparing,
             abort: None,
@@ -168,6 +177,7 @@ mod tests {
             ownership: ownership(Some(id(n))),
             desired: RunState::Running,
             start_generation: 1,
+            resumes: 0,
         }
     }
 
@@ -202,6 +212,33 @@ mod tests {
             };
             assert_eq!(decide(&world), step, "{desired} {generation} {qemu:?}");
         }
+    }
+
+    #[test]
+    fn a_guest_that_powered_off_is_ended_and_one_that_failed_goes_on_once_when_asked() {
+        let decide_with = |record: &VmRecord, qemu, resumes| {
+            let intent = VmIntent { resumes, ..intent(RunState::Running, 1) };
+            let (me, intent) = (host("host-a"), Some(&intent));
+            decide(&World { me: &me, record, qemu, intent, attempts: &[] })
+        };
+        let mut here = record(1);
+        assert_eq!(decide_with(&here, Qemu::Halted, 0), Step::Wait);
+        assert_eq!(decide_with(&here, Qemu::Halted, 2), Step::GoOn(2));
+        here.resumes = 2;
+        assert_eq!(decide_with(&here, Qemu::Halted, 2), Step::Wait, "it failed again");
+        here.instance = Some(instance());
+        assert_eq!(decide_with(&here, Qemu::Off, 2), Step::End);
+        assert_eq!(decide_with(&here, Qemu::Dead, 2), Step::End);
+        assert_eq!(decide_with(&here, Qemu::Halted, 2), Step::Wait);
+    }
+
+    fn instance() -> vmm::InstanceRecord {
+        let json = serde_json::json!({
+            "vm": spec().uuid, "instance": "s1", "spec": spec(), "pid": 1, "start_time": 1,
+            "boot_id": "", "run_dir": "/r", "log_dir": "/l", "memory": "/m", "taps": [],
+            "groups": [],
+        });
+        serde_json::from_value(json).unwrap()
     }
 
     #[test]

@@ -68,6 +68,8 @@ pub(crate) async fn begin(vm: &mut Vm, id: AttemptId) -> Result<(), String> {
         paused: false,
         start_generation: intent.start_generation,
     });
+    vm.record.resumes = intent.resumes;
+    vm.record.ended = None;
     // From now on the controller is asked about it, whatever becomes of it.
     vm.publish().await;
     run(vm, intent, false).await

@@ -1,14 +1,15 @@
 //! The source's side of an attempt: performs what [`handoff::source`] decides.
 
 mod actions;
+mod guest;
 mod watch;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use api::body::{AttemptIntent, AttemptPatch};
+use api::body::{AttemptIntent, AttemptPatch, Ended};
 use handoff::source::{Action, Seen, Source, Stage};
 use handoff::{Verdict, verdict};
 use tokio::sync::mpsc;
@@ -21,15 +22,17 @@ use crate::core::Qemu;
 use crate::note::Note;
 use crate::record::Outgoing;
 use crate::reporter::Reporter;
-use crate::vm::{Vm, run_state};
+use crate::vm::Vm;
 
 /// What arrives at the loop from outside.
 enum Input {
     Seen(Seen),
     /// QEMU's word on the migration.
     Migration(qmp::Migration),
-    /// An event of QEMU, and when it happened.
-    Event(String, Instant),
+    /// An event of QEMU.
+    Event(qmp::Event),
+    /// QEMU stopped the VM by itself, and is in this run state.
+    AtRest(String),
     /// An event of the carrier, with the time of its receipt.
     Carrier(CarrierEvent, Instant),
     /// `stop` takes long: QEMU may be waiting for its stream to be read.
@@ -64,6 +67,8 @@ struct Run<'a> {
     settled_seen: bool,
     ready_seen: bool,
     abort_seen: bool,
+    /// Things the guest did that the history was told.
+    told: u32,
     /// What broke, until the record knows.
     broken: Option<String>,
     /// When the present stage is overdue.
@@ -82,7 +87,9 @@ const PROGRESS: Duration = Duration::from_millis(250);
 pub(crate) async fn begin(vm: &mut Vm, id: AttemptId) -> Result<(), String> {
     let intent = vm.view.borrow().attempts.iter().find(|a| a.record.id == id).cloned();
     let intent = intent.ok_or("the attempt is no longer there")?;
-    let was_paused = vm.look().await != Qemu::Running;
+    let found = vm.look().await;
+    let was_paused = found != Qemu::Running;
+    let first = guest::at_begin(vm, found, &intent);
     vm.record.outgoing = Some(Outgoing {
         attempt: id,
         to: intent.record.to.clone(),
@@ -96,7 +103,7 @@ pub(crate) async fn begin(vm: &mut Vm, id: AttemptId) -> Result<(), String> {
         return Err(error);
     }
     vm.publish().await;
-    run(vm, Some(intent), None).await
+    run(vm, Some(intent), first).await
 }
 
 /// Goes on with the attempt in the journal.
@@ -112,7 +119,8 @@ async fn run(
     let outgoing = vm.record.outgoing.clone().ok_or("no outgoing attempt in the journal")?;
     let (inputs, mut arrived) = mpsc::channel(256);
     // Room for the events that may have been sent after the last entry of the journal.
-    let seq = if first.is_some() { outgoing.seq + 1000 } else { outgoing.seq };
+    let restarted = first == Some(Seen::Restarted);
+    let seq = if restarted { outgoing.seq + 1000 } else { outgoing.seq };
     let reporter = Reporter::new(vm.host.client.clone(), outgoing.attempt, Side::Source, seq);
     let gated = vm.qemu.as_ref().is_some_and(|q| q.features.switchover_ack);
     let budget = intent.as_ref().map_or(300, |i| i.record.blackout_budget_ms);
@@ -136,7 +144,8 @@ async fn run(
         settled_seen: false,
         ready_seen: false,
         abort_seen: false,
-        broken: first.is_some().then(|| "the source's agent restarted".to_owned()),
+        told: 0,
+        broken: restarted.then(|| "the source's agent restarted".to_owned()),
         deadline: Instant::now() + PREPARE,
         last_progress: Instant::now(),
         intent,
@@ -147,6 +156,10 @@ async fn run(
     // The journal already holds a decision that only has to be told.
     if run.machine.ended() {
         return run.finish(&mut arrived).await;
+    }
+    if run.vm.record.ended == Some(Ended::PoweredOff) {
+        run.vm.record.ended = None;
+        run.powered_off(&mut queue);
     }
     run.look_at_view(&mut queue);
     loop {
@@ -200,8 +213,7 @@ impl Run<'_> {
         let inputs = self.inputs.clone();
         self.tasks.spawn(async move {
             while let Some(event) = events.next().await {
-                let qmp::Event::Named { name, at, .. } = event else { continue };
-                if inputs.send(Input::Event(name, at)).await.is_err() {
+                if inputs.send(Input::Event(event)).await.is_err() {
                     return;
                 }
             }
@@ -259,7 +271,8 @@ impl Run<'_> {
                 self.record_seen(verdict, queue);
             }
             Input::Seen(seen) => queue.push_back(seen),
-            Input::Event(name, at) => self.qemu_event(&name, at),
+            Input::Event(event) => self.qemu_event(&event, queue),
+            Input::AtRest(status) => self.at_rest(&status, queue),
             Input::Migration(migration) => self.migration(&migration, queue),
             Input::Carrier(event, at) => self.carrier_event(event, at, queue),
             Input::StopIsSlow => self.order_tail().await,
@@ -268,29 +281,6 @@ impl Run<'_> {
                 // The destination waits for the digests in vain; better say so.
                 queue.push_back(Seen::Broken(format!("cannot compare states: {why}")));
             }
-        }
-    }
-
-    fn qemu_event(&mut self, name: &str, at: Instant) {
-        if name != "STOP" {
-            return;
-        }
-        self.stopped_at.get_or_insert(at);
-        self.hurry.store(true, Ordering::Relaxed);
-        // A stop that we did not order is QEMU's own, to complete, or the guest's affair.
-        if self.machine.stage() == Stage::Copying
-            && let Ok(qmp) = self.vm.qmp()
-        {
-            let inputs = self.inputs.clone();
-            self.tasks.spawn(async move {
-                if let Ok(Ok(status)) =
-                    tokio::time::timeout(Duration::from_secs(1), qmp.status()).await
-                    && run_state(&status.status) == Qemu::Halted
-                {
-                    return;
-                }
-                let _ = inputs.send(Input::Seen(Seen::StoppedItself)).await;
-            });
         }
     }
 

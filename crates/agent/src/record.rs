@@ -1,5 +1,6 @@
 //! What the agent journals of a VM, always before it acts on it.
 
+use api::body::Ended;
 use handoff::{destination, source};
 use serde::{Deserialize, Serialize};
 use types::{AttemptId, HostId, VmId};
@@ -19,6 +20,12 @@ pub(crate) struct VmRecord {
     pub(crate) instance: Option<InstanceRecord>,
     /// The newest start generation acted on.
     pub(crate) start_generation: u64,
+    /// The newest request to go on after an error that was acted on.
+    #[serde(default)]
+    pub(crate) resumes: u64,
+    /// How its last QEMU ended, if nobody asked for that.
+    #[serde(default)]
+    pub(crate) ended: Option<Ended>,
     /// A migration away from here.
     pub(crate) outgoing: Option<Outgoing>,
     /// A migration to here.
@@ -61,6 +68,8 @@ impl VmRecord {
             vm,
             instance: None,
             start_generation: 0,
+            resumes: 0,
+            ended: None,
             outgoing: None,
             incoming: None,
             last_outgoing: None,

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::body::VmFacts;
+use api::body::{Ended, VmFacts};
 use handoff::{destination, source};
 use tokio::sync::{oneshot, watch};
 use types::{AttemptId, RunState};
@@ -23,12 +23,17 @@ pub(crate) struct Vm {
     /// The connection to the QEMU of `record.instance`, if that lives.
     pub(crate) qemu: Option<Instance>,
     error: Option<String>,
+    /// Why it is [`Qemu::Halted`], in QEMU's words.
+    pub(crate) halted: Option<String>,
     /// Already called for a person about this.
     alarmed: bool,
 }
 
 /// A journal that cannot be written is tried again this much later.
 const SAVE_AGAIN: Duration = Duration::from_millis(200);
+/// What a QEMU said before it ended is read within this.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
 /// After something failed it is tried again this much later.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -39,7 +44,7 @@ pub(crate) async fn run(
     view: watch::Receiver<View>,
     adopted: oneshot::Sender<()>,
 ) {
-    let mut vm = Vm { host, record, view, qemu: None, error: None, alarmed: false };
+    let mut vm = Vm { host, record, view, qemu: None, error: None, halted: None, alarmed: false };
     vm.connect().await;
     vm.publish().await;
     let _ = adopted.send(());
@@ -99,9 +104,10 @@ impl Vm {
 
     /// What QEMU does. One that does not answer is resting for reasons unknown.
     pub(crate) async fn look(&mut self) -> Qemu {
+        self.halted = None;
         let Some(record) = &self.record.instance else { return Qemu::Dead };
         if !self.host.hypervisor.is_alive(record) {
-            self.qemu = None;
+            self.hear_out().await;
             return Qemu::Dead;
         }
         if self.qemu.is_none() {
@@ -109,7 +115,11 @@ impl Vm {
         }
         let Some(instance) = &self.qemu else { return Qemu::Halted };
         match instance.qmp.status().await {
-            Ok(status) => run_state(&status.status),
+            Ok(status) => {
+                let seen = run_state(&status.status);
+                self.halted = (seen == Qemu::Halted).then_some(status.status);
+                seen
+            }
             Err(error) => {
                 tracing::debug!(vm = %self.record.vm, %error, "no answer from QEMU");
                 self.qemu = None;
@@ -127,7 +137,15 @@ impl Vm {
             Step::Start(generation) => self.start(generation).await,
             Step::Cont => self.qmp()?.cont().await.map_err(|e| e.to_string()),
             Step::Pause => self.qmp()?.stop().await.map_err(|e| e.to_string()),
-            Step::End => self.end().await,
+            Step::GoOn(resumes) => {
+                self.record.resumes = resumes;
+                self.save()?;
+                self.qmp()?.cont().await.map_err(|e| e.to_string())
+            }
+            Step::End => {
+                self.note_end().await;
+                self.end().await
+            }
             Step::NotOurs => {
                 if !std::mem::replace(&mut self.alarmed, true) {
                     tracing::error!(vm = %self.record.vm, "a QEMU runs here, but the record gives its VM to another host; it is not touched");
@@ -154,6 +172,7 @@ impl Vm {
         let name = format!("s{generation}");
         let instance = hypervisor.plan(&spec, &name).map_err(|e| e.to_string())?;
         let before = std::mem::replace(&mut self.record.start_generation, generation);
+        self.record.ended = None;
         self.record.instance = Some(instance.clone());
         if let Err(error) = self.save() {
             // Nothing was made: the same start is tried again.
@@ -179,6 +198,28 @@ impl Vm {
                 Err(error.to_string())
             }
         }
+    }
+
+    /// What a QEMU that is gone said last, which tells whether its guest powered off.
+    async fn hear_out(&mut self) {
+        let Some(mut qemu) = self.qemu.take() else { return };
+        while let Ok(Some(event)) = tokio::time::timeout(LAST_WORDS, qemu.events.next()).await {
+            if by_guest(&event) {
+                self.record.ended = Some(Ended::PoweredOff);
+            }
+        }
+    }
+
+    /// Notes how a QEMU ended that nobody ends now.
+    async fn note_end(&mut self) {
+        let wanted = self.view.borrow().intent.as_ref().map(|intent| intent.desired);
+        self.record.ended = match self.look().await {
+            Qemu::Off => Some(Ended::PoweredOff),
+            Qemu::Dead if wanted != Some(RunState::Stopped) => {
+                self.record.ended.or(Some(Ended::Died))
+            }
+            _ => None,
+        };
     }
 
     pub(crate) async fn end(&mut self) -> Result<(), String> {
@@ -209,9 +250,11 @@ impl Vm {
             state: match seen {
                 Qemu::Dead => RunState::Stopped,
                 Qemu::Running => RunState::Running,
-                Qemu::Paused | Qemu::Halted => RunState::Paused,
+                Qemu::Paused | Qemu::Halted | Qemu::Off => RunState::Paused,
             },
             start_generation: self.record.start_generation,
+            halted: self.halted.clone(),
+            ended: self.record.ended,
             machine: self.record.instance.as_ref().map(|i| i.spec.machine.clone()),
             error: self.error.clone(),
         });
@@ -253,7 +296,15 @@ impl Vm {
         };
         let closed = tokio::select! {
             _ = exit => false,
-            event = event => event.is_none(),
+            event = event => match event {
+                Some(event) => {
+                    if by_guest(&event) {
+                        self.record.ended = Some(Ended::PoweredOff);
+                    }
+                    false
+                }
+                None => true,
+            },
             changed = self.view.changed() => {
                 if changed.is_err() {
                     // The agent ends.
@@ -300,6 +351,16 @@ impl Vm {
     }
 }
 
+/// Whether an event says that the guest has powered off.
+pub(crate) fn by_guest(event: &qmp::Event) -> bool {
+    match event {
+        qmp::Event::Named { name, data, .. } => {
+            name == "SHUTDOWN" && data.get("guest").and_then(|guest| guest.as_bool()) == Some(true)
+        }
+        qmp::Event::Gap(_) => false,
+    }
+}
+
 /// Reads QEMU's run state.
 pub(crate) fn run_state(status: &str) -> Qemu {
     match status {
@@ -307,6 +368,7 @@ pub(crate) fn run_state(status: &str) -> Qemu {
         "paused" | "prelaunch" | "postmigrate" | "finish-migrate" | "inmigrate" | "save-vm" => {
             Qemu::Paused
         }
+        "shutdown" => Qemu::Off,
         _ => Qemu::Halted,
     }
 }

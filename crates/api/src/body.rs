@@ -52,8 +52,24 @@ pub struct VmFacts {
     pub start_generation: u64,
     /// Versioned machine type in use, where a QEMU runs.
     pub machine: Option<String>,
+    /// Why a VM that should run rests, in QEMU's words: `io-error`, `guest-panicked`.
+    #[serde(default)]
+    pub halted: Option<String>,
+    /// How its last QEMU ended, if nobody asked for that.
+    #[serde(default)]
+    pub ended: Option<Ended>,
     /// Why the last thing asked for could not be done.
     pub error: Option<String>,
+}
+
+/// How a QEMU ended that nobody ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ended {
+    /// Its guest powered off.
+    PoweredOff,
+    /// For reasons of its own, which its log may tell.
+    Died,
 }
 
 /// `POST /v1/agent/sync`: facts in, intent out. Answers at once when something
@@ -98,6 +114,9 @@ pub struct VmIntent {
     pub desired: RunState,
     /// Rises with every request to start; a QEMU is started once for each.
     pub start_generation: u64,
+    /// Rises with every request to go on after an error; it is done once for each.
+    #[serde(default)]
+    pub resumes: u64,
 }
 
 /// An attempt, with what its parties need.
@@ -113,6 +132,9 @@ pub struct AttemptIntent {
     pub desired: RunState,
     /// The VM's start generation, which moves with it.
     pub start_generation: u64,
+    /// The requests to go on that were done, which move with it.
+    #[serde(default)]
+    pub resumes: u64,
 }
 
 /// `POST /v1/agent/vms/{uuid}/{claim|reassert|give-back|settle}`: compare-and-swap
@@ -168,6 +190,8 @@ pub struct AttemptPatch {
     pub state_equal: Option<bool>,
     /// The source's part is over: `kept` (the VM stayed) or `released`.
     pub source_ended: Option<bool>,
+    /// The guest powered off: whoever has the VM ends it.
+    pub powered_off: Option<bool>,
 }
 
 /// `POST /v1/vms/{name}/start`.
@@ -215,6 +239,9 @@ pub struct VmView {
     pub desired: RunState,
     /// What its owner saw last.
     pub state: Option<RunState>,
+    /// Why it rests although it should run: `io-error`, `guest-panicked`, …
+    #[serde(default)]
+    pub halted: Option<String>,
     /// Why the last thing asked for could not be done.
     pub error: Option<String>,
 }

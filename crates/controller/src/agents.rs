@@ -98,6 +98,7 @@ fn apply_facts(shell: &Shell, host: &HostId, vm: VmId, records: &mut Records) {
     }
     records.notes.extend(core::machine_seen(record, own, &seen.facts));
     records.notes.extend(core::powered_off(record, own, &seen));
+    records.notes.extend(core::halted(record, own, &seen));
 }
 
 /// Returns once something newer than `since` concerns the host, or at the deadline.
@@ -130,6 +131,11 @@ async fn event(
         let own = records.own.clone().or(records.gone.as_ref().and_then(|g| g.own.clone()));
         if let (Some(own), Some(attempt)) = (own, &mut records.attempt) {
             records.notes = core::event(&own, attempt, &host, &event, now_ms())?;
+            let left = event.patch.powered_off == Some(true) && own.owner != host;
+            // An event that was taken before has no notes, and nothing to add.
+            if let (true, false, Some(vm)) = (left, records.notes.is_empty(), &mut records.vm) {
+                records.notes.extend(core::powered_off_in_flight(vm, &host));
+            }
         }
         intent::attempt(records.clone())
     };

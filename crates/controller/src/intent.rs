@@ -86,6 +86,7 @@ impl Moment {
                 ownership,
                 desired: vm.desired,
                 start_generation: vm.start_generation,
+                resumes: vm.resumes,
             }),
             _ => None,
         })
@@ -105,9 +106,9 @@ pub(crate) fn attempt(records: Records) -> Result<AttemptIntent, Problem> {
         (_, _, Some(Gone { vm, own: Some(own) })) => (vm, own),
         _ => return Err(unknown(Some(attempt.record.id))),
     };
-    let Vm { spec, desired, start_generation } = vm;
+    let Vm { spec, desired, start_generation, resumes, .. } = vm;
     let record = attempt.record;
-    Ok(AttemptIntent { record, spec, ownership: own, desired, start_generation })
+    Ok(AttemptIntent { record, spec, ownership: own, desired, start_generation, resumes })
 }
 
 /// The scope of an attempt, which is of one VM for ever.

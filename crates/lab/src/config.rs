@@ -15,12 +15,7 @@ use crate::supervise;
 use crate::{LabError, UpOptions};
 
 /// Makes the directories of a lab and all its configuration files.
-pub(crate) fn write(
-    places: &Places,
-    state: &State,
-    options: &UpOptions,
-    qemu: &Path,
-) -> Result<(), LabError> {
+pub(crate) fn write(places: &Places, state: &State, options: &UpOptions) -> Result<(), LabError> {
     for dir in [
         places.tls(),
         places.logs(),
@@ -28,12 +23,13 @@ pub(crate) fn write(
         places.controller(),
         places.images(),
         places.shared(),
+        places.devices(),
     ] {
         make(&dir)?;
     }
     write_controller(places, state, options)?;
     for (number, host) in state.plan.hosts() {
-        write_host(places, state, options, qemu, number, &host)?;
+        write_host(places, state, options, number, &host)?;
     }
     if state.proxy { write_proxy(places, state, options) } else { Ok(()) }
 }
@@ -88,19 +84,21 @@ struct Agent {
     run_dir: PathBuf,
     memory_dir: PathBuf,
     memory_size: Bytes,
+    hugepages_dir: Option<PathBuf>,
+    hugepages_size: Option<Bytes>,
     qemu: PathBuf,
     qemu_data: Vec<PathBuf>,
     accel: Option<String>,
     data_plane: Option<String>,
     bridges: Vec<String>,
     pools: BTreeMap<String, PathBuf>,
+    device_pools: BTreeMap<String, PathBuf>,
 }
 
 fn write_host(
     places: &Places,
     state: &State,
     options: &UpOptions,
-    qemu: &Path,
     number: u8,
     host: &HostId,
 ) -> Result<(), LabError> {
@@ -112,6 +110,8 @@ fn write_host(
         make(dir)?;
     }
     let ports = plan.carrier_ports();
+    let (qemu, qemu_data) = options.qemu_of(host)?;
+    let huge = options.hugepages.0 > 0;
     let config = Agent {
         host: host.clone(),
         address: plan.host(number).to_string(),
@@ -125,19 +125,22 @@ fn write_host(
         run_dir,
         memory_dir,
         memory_size: options.memory,
-        qemu: qemu.to_owned(),
-        qemu_data: options.qemu_data.clone(),
+        hugepages_dir: huge.then(|| dir.join("huge")),
+        hugepages_size: huge.then_some(options.hugepages),
+        qemu,
+        qemu_data,
         accel: options.accel.clone(),
         data_plane: options.data_plane.clone(),
         bridges: vec!["br0".into()],
         pools: [("images".into(), places.images()), ("shared".into(), places.shared())].into(),
+        device_pools: [("devices".into(), places.devices())].into(),
     };
     let file = dir.join("agent.toml");
     write_toml(&file, &config)?;
     let view = View {
         lab: places.dir.clone(),
         writable: vec![dir, places.shared()],
-        readable: vec![places.images()],
+        readable: vec![places.images(), places.devices()],
     };
     let args = vec!["agent".into(), "--config".into(), file.display().to_string()];
     write_supervisor(places, options, host.as_str(), Some(view), args)
@@ -203,7 +206,9 @@ mod tests {
         let state = State::new(Plan::new(77, 2).unwrap(), None, true);
         let mut options = UpOptions::new(dir.path());
         options.accel = Some("tcg".into());
-        write(&places, &state, &options, Path::new("/usr/bin/qemu")).unwrap();
+        options.qemu = Some("/bin/sh".into());
+        let qemu = Path::new("/bin/sh").canonicalize().unwrap();
+        write(&places, &state, &options).unwrap();
         let root = dir.path().display().to_string();
         let read =
             |file: &str| fs::read_to_string(dir.path().join(file)).unwrap().replace(&root, "/lab");
@@ -216,7 +221,7 @@ mod tests {
              store = \"/lab/controller/store.redb\"\n"
         );
         assert_eq!(
-            read("hosts/host-b/agent.toml"),
+            read("hosts/host-b/agent.toml").replace(&qemu.display().to_string(), "/usr/bin/qemu"),
             "host = \"host-b\"\n\
              address = \"10.77.0.12\"\n\
              advertise = \"10.77.0.112\"\n\
@@ -236,7 +241,10 @@ mod tests {
              \n\
              [pools]\n\
              images = \"/lab/images\"\n\
-             shared = \"/lab/shared\"\n"
+             shared = \"/lab/shared\"\n\
+             \n\
+             [device_pools]\n\
+             devices = \"/lab/devices\"\n"
         );
         assert!(dir.path().join("hosts/host-a/memory").is_dir());
         assert!(read("run/fronts.json").contains("10.77.0.112"));

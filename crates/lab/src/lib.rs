@@ -35,7 +35,7 @@ pub use down::down;
 pub use error::LabError;
 pub use inside::{HostProcesses, OutsideProcesses, command_in, exec_in, outside, processes};
 pub use link::{Counters, LinkState, counters, link};
-pub use options::{UpOptions, default_dir};
+pub use options::{Qemu, UpOptions, default_dir};
 pub use plan::{CONTROLLER_PORT, DEFAULT_NET, MAX_HOSTS, Plan};
 pub use proc::Identity;
 pub use proxy::{FrontStatus, Proxy, proxy_main};

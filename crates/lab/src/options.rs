@@ -1,9 +1,10 @@
 //! What a lab is asked to be.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use types::{Bytes, Rate};
+use types::{Bytes, HostId, Rate};
 
 use crate::{DEFAULT_NET, LabError, Plan};
 
@@ -13,6 +14,15 @@ const LONGEST_DIR: usize = 38;
 
 /// The slowest link that still carries a heartbeat, in bits a second.
 const SLOWEST: u64 = 1_000_000;
+
+/// A QEMU of a host's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Qemu {
+    /// The program; the lab's where absent.
+    pub program: Option<PathBuf>,
+    /// Directories where it finds its firmware.
+    pub data: Vec<PathBuf>,
+}
 
 /// How to bring a lab up.
 #[derive(Debug, Clone)]
@@ -29,12 +39,16 @@ pub struct UpOptions {
     pub qemu: Option<PathBuf>,
     /// Directories where QEMU finds its firmware.
     pub qemu_data: Vec<PathBuf>,
+    /// Hosts that have another QEMU.
+    pub others: BTreeMap<HostId, Qemu>,
     /// `tcg` or `kvm`; agents find out where absent.
     pub accel: Option<String>,
     /// The agents' `data_plane`; their default where absent.
     pub data_plane: Option<String>,
     /// Guest memory of each host.
     pub memory: Bytes,
+    /// The same in huge pages, which the kernel must have reserved; none where zero.
+    pub hugepages: Bytes,
     /// Put a proxy before the carriers, so that delays, resets and cuts can be made.
     pub proxy: bool,
     /// Socket that the fleet's programs tell of points ([`crate::points`]).
@@ -56,9 +70,11 @@ impl UpOptions {
             link: None,
             qemu: None,
             qemu_data: Vec::new(),
+            others: BTreeMap::new(),
             accel: None,
             data_plane: None,
             memory: Bytes::mib(4096),
+            hugepages: Bytes(0),
             proxy: true,
             points: None,
             godwit: std::env::current_exe().unwrap_or_else(|_| "godwit".into()),
@@ -88,20 +104,34 @@ impl UpOptions {
         if self.memory < Bytes::mib(64) {
             return refuse("--memory", self.memory.to_string(), "at least 64MiB");
         }
-        Plan::new(self.net, self.hosts)
+        let plan = Plan::new(self.net, self.hosts)?;
+        let known = |host: &HostId| plan.hosts().any(|(_, known)| known == *host);
+        if let Some(host) = self.others.keys().find(|host| !known(host)) {
+            return refuse("--qemu", host.to_string(), "HOST must be a host of the lab");
+        }
+        Ok(plan)
     }
 
-    /// The QEMU to use, as an absolute path.
-    pub(crate) fn find_qemu(&self) -> Result<PathBuf, LabError> {
-        const NAME: &str = "qemu-system-x86_64";
-        let missing = |program: &Path| LabError::Tool {
-            program: program.display().to_string(),
-            package: crate::tool::package(NAME),
+    /// The QEMU of a host, as an absolute path, and its directories.
+    pub(crate) fn qemu_of(&self, host: &HostId) -> Result<(PathBuf, Vec<PathBuf>), LabError> {
+        let Some(other) = self.others.get(host) else {
+            return Ok((find_qemu(self.qemu.as_deref())?, self.qemu_data.clone()));
         };
-        match &self.qemu {
-            Some(path) => path.canonicalize().map_err(|_| missing(path)),
-            None => find(NAME).ok_or_else(|| missing(Path::new(NAME))),
-        }
+        let program = other.program.as_deref().or(self.qemu.as_deref());
+        Ok((find_qemu(program)?, other.data.clone()))
+    }
+}
+
+/// A QEMU, or the one on the path, as an absolute path.
+fn find_qemu(given: Option<&Path>) -> Result<PathBuf, LabError> {
+    const NAME: &str = "qemu-system-x86_64";
+    let missing = |program: &Path| LabError::Tool {
+        program: program.display().to_string(),
+        package: crate::tool::package(NAME),
+    };
+    match given {
+        Some(path) => path.canonicalize().map_err(|_| missing(path)),
+        None => find(NAME).ok_or_else(|| missing(Path::new(NAME))),
     }
 }
 
@@ -133,6 +163,7 @@ mod tests {
             (|o| o.hosts = 0, "--hosts"),
             (|o| o.link = Some(Rate(1000)), "--link"),
             (|o| o.memory = Bytes(4096), "--memory"),
+            (|o| o.others = [("host-z".parse().unwrap(), Qemu::default())].into(), "--qemu"),
         ];
         for (spoil, option) in cases {
             let mut options = good.clone();
@@ -142,7 +173,12 @@ mod tests {
         }
         let mut options = good;
         options.qemu = Some("/no/such/qemu".into());
-        let error = options.find_qemu().unwrap_err().to_string();
+        let (a, b) = ("host-a".parse().unwrap(), "host-b".parse().unwrap());
+        let error = options.qemu_of(&a).unwrap_err().to_string();
         assert!(error.contains("/no/such/qemu") && error.contains("qemu-system-x86"), "{error}");
+        let own = Qemu { program: Some("/bin/sh".into()), data: vec!["/data".into()] };
+        options.others.insert(b, own);
+        let (program, data) = options.qemu_of(&"host-b".parse().unwrap()).unwrap();
+        assert!(program.is_absolute() && data == [PathBuf::from("/data")], "{program:?}");
     }
 }

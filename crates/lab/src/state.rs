@@ -206,6 +206,10 @@ impl Places {
     pub(crate) fn shared(&self) -> PathBuf {
         self.dir.join("shared")
     }
+    /// Links to block devices that every host has.
+    pub(crate) fn devices(&self) -> PathBuf {
+        self.dir.join("devices")
+    }
     /// Configurations of the supervisors, and the proxy's.
     pub(crate) fn run(&self) -> PathBuf {
         self.dir.join("run")

@@ -23,17 +23,17 @@ const ARRANGE: Duration = Duration::from_secs(10);
 pub fn up(options: &UpOptions) -> Result<(), LabError> {
     check_machine()?;
     options.check()?;
-    let qemu = options.find_qemu()?;
     let godwit = options.godwit.canonicalize().map_err(LabError::file("find", &options.godwit))?;
     let dir = make_dir(&options.dir)?;
     let options = UpOptions { dir: dir.clone(), godwit, ..options.clone() };
     let plan = options.check()?;
+    plan.hosts().try_for_each(|(_, host)| options.qemu_of(&host).map(drop))?;
     let _lock = Lock::take(&dir)?;
     check_empty(&dir)?;
     net::check_free(plan)?;
     let mut state = State::new(plan, options.link, options.proxy);
     state.write(&dir)?;
-    build(&mut state, &options, &qemu).inspect_err(|_| {
+    build(&mut state, &options).inspect_err(|_| {
         // The error that counts is the first; `lab down` would tell of this one.
         let _ = down::remove(&dir, &state);
     })
@@ -73,9 +73,9 @@ fn check_empty(dir: &Path) -> Result<(), LabError> {
     }
 }
 
-fn build(state: &mut State, options: &UpOptions, qemu: &Path) -> Result<(), LabError> {
+fn build(state: &mut State, options: &UpOptions) -> Result<(), LabError> {
     let places = Places::new(&options.dir);
-    config::write(&places, state, options, qemu)?;
+    config::write(&places, state, options)?;
     certs::make(&places, state.plan)?;
     make_network(&places, state)?;
     start(&places, state, "controller", None)?;

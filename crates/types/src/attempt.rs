@@ -116,13 +116,16 @@ pub struct AttemptRecord {
     pub verify: bool,
     /// Longest blackout the policy allows, in milliseconds.
     pub blackout_budget_ms: u64,
+    /// The VM rested when the migration was asked for, and rests wherever it ends up.
+    #[serde(default)]
+    pub resting: bool,
     /// Where the destination's carrier listens (`address:port`), once it does.
     pub destination: Option<String>,
     /// How far it is.
     pub phase: AttemptPhase,
     /// Somebody asked for it to be cancelled, or a party reported why it must end.
     pub abort: Option<String>,
-    /// The abort was a user's wish, not a failure.
+    /// The abort was a user's or the guest's wish, not a failure.
     pub cancelled: bool,
     /// The result; final when `phase` is `Done`.
     pub report: MigrationReport,

@@ -37,7 +37,8 @@ pub enum Outcome {
     Completed,
     /// The VM stayed on the source because something failed.
     Failed,
-    /// The VM stayed on the source because somebody asked.
+    /// The VM stayed on the source because somebody asked, or because its guest
+    /// powered off.
     Cancelled,
     /// Nothing was touched.
     Refused,

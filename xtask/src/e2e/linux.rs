@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use guest::chain::{self, Ring};
 use lab::specs;
-use types::{Bytes, DiskFormat, RunState, VmName};
+use types::{Bytes, DiskFormat, RunState, VmName, VmSpec};
 
 use super::stage::Stage;
 use super::{Scenario, Scene};
@@ -74,8 +74,16 @@ impl Guest {
     /// It does not start or does not answer.
     pub(super) fn start(stage: &mut Stage, linux: &Linux<'_>) -> Result<Self> {
         let spec = guests::spec(&stage.fleet, linux)?;
-        let vm = stage.start(&spec, "host-a")?;
-        let ip = stage.fleet.plan().guest(linux.number);
+        Self::start_as(stage, &spec, linux.number)
+    }
+
+    /// Starts a guest of this spec, with the address of `number`.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub(super) fn start_as(stage: &mut Stage, spec: &VmSpec, number: u8) -> Result<Self> {
+        let vm = stage.start(spec, "host-a")?;
+        let ip = stage.fleet.plan().guest(number);
         guests::wait_boot(ip).with_context(|| stage.console(&vm))?;
         Ok(Self { vm, ip })
     }
@@ -101,7 +109,7 @@ impl Guest {
     ///
     /// # Errors
     /// What it finds.
-    fn verify(&self) -> Result<()> {
+    pub(super) fn verify(&self) -> Result<()> {
         let pages = guests::control(self.ip, CHECK)?.verify().context("the guest's memory")?;
         ensure!(pages > 0, "the guest has checked no page");
         Ok(())

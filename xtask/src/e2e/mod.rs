@@ -4,8 +4,11 @@
 mod faults;
 mod linux;
 mod live;
+mod machines;
+mod meanwhile;
 mod stage;
 mod tiny;
+mod versions;
 mod wire;
 
 use std::path::Path;
@@ -15,7 +18,7 @@ use anyhow::{Result, bail, ensure};
 use clap::Parser as _;
 use serde::Serialize;
 
-use types::{Mode, Rate};
+use types::{Bytes, Mode, Rate};
 
 use crate::fleet::{self, Fleet, Parts, Shape, seconds};
 use crate::{proc, setup};
@@ -70,26 +73,42 @@ enum Scene {
     Stream,
     /// The stream's bytes travel as they are.
     Opaque,
+    /// Hosts with huge pages.
+    Machines,
+    /// An older QEMU on host-a, a newer one on host-b.
+    Mixed,
+    /// The newer QEMU on both hosts, and slow links.
+    Newer,
 }
 
 impl Scene {
     /// How memory must travel in it.
     fn mode(self) -> Mode {
         match self {
-            Scene::Fast | Scene::Slow => Mode::Direct,
+            Scene::Fast | Scene::Slow | Scene::Machines | Scene::Mixed | Scene::Newer => {
+                Mode::Direct
+            }
             Scene::Stream => Mode::Stream,
             Scene::Opaque => Mode::Opaque,
         }
     }
 
-    fn shape(self, parts: &Parts) -> Shape {
+    fn shape(self, parts: &Parts) -> Result<Shape> {
         let plain = Shape::plain(parts);
-        match self {
+        let slow = Some(Rate(100_000_000));
+        Ok(match self {
             Scene::Fast => plain,
-            Scene::Slow => Shape { link: Some(Rate(100_000_000)), proxy: true, ..plain },
+            Scene::Slow => Shape { link: slow, proxy: true, ..plain },
             Scene::Stream => Shape { data_plane: Some("stream"), ..plain },
             Scene::Opaque => Shape { data_plane: Some("opaque"), ..plain },
-        }
+            Scene::Machines => Shape { hugepages: Bytes::mib(128), ..plain },
+            Scene::Mixed => Shape { newer: vec![("host-b", setup::newer_qemu()?)], ..plain },
+            Scene::Newer => {
+                let newer = setup::newer_qemu()?;
+                let newer = ["host-a", "host-b"].map(|host| (host, newer.clone())).to_vec();
+                Shape { newer, link: slow, proxy: true, ..plain }
+            }
+        })
     }
 }
 
@@ -108,8 +127,17 @@ struct Scenario {
 }
 
 /// Every scenario.
-const SCENARIOS: &[&[Scenario]] =
-    &[tiny::ALL, live::ALL, wire::ALL, linux::ALL, faults::ALL, faults::SWEEP];
+const SCENARIOS: &[&[Scenario]] = &[
+    tiny::ALL,
+    live::ALL,
+    wire::ALL,
+    linux::ALL,
+    faults::ALL,
+    faults::SWEEP,
+    machines::ALL,
+    meanwhile::ALL,
+    versions::ALL,
+];
 
 /// How a scenario went.
 #[derive(Debug, Serialize)]
@@ -191,7 +219,7 @@ fn play_all(godwit: &Path, args: &Args, chosen: &[&Scenario]) -> Result<Vec<Verd
                 if let Some((_, fleet)) = old {
                     fleet.down()?;
                 }
-                Fleet::up(godwit, &scenario.scene.shape(&args.parts))?
+                Fleet::up(godwit, &scenario.scene.shape(&args.parts)?)?
             }
         };
         let mut stage = Stage::new(fleet, scenario.scene.mode(), args.long, args.count);

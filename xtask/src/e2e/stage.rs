@@ -196,9 +196,9 @@ impl Stage {
         // Sockets lie under the UUID's beginning; logs stay, and are elsewhere.
         let pattern = format!("*{}*", &id[..8]);
         let mut find = lab::command_in(self.fleet.dir(), host, "find")?;
-        for folder in ["run", "memory", "state/journal"] {
-            find.arg(self.host_dir(host).join(folder));
-        }
+        let folders = ["run", "memory", "huge", "state/journal"];
+        // Only labs with huge pages have a folder for them.
+        find.args(folders.map(|f| self.host_dir(host).join(f)).iter().filter(|f| f.exists()));
         let files = proc::output(find.args(["-name", &pattern]), SOON)?;
         left.extend(files.lines().map(|l| format!("file {l}")));
         let mut find = Command::new("find");
@@ -294,7 +294,7 @@ impl Stage {
                 ensure!(left.is_empty(), "{vm} is stopped, and {host} has {}", left.join(", "));
             }
             self.fleet.ask(async |c| c.delete_vm(&vm).await)?;
-            for disk in view.spec.disks {
+            for disk in view.spec.disks.iter().filter(|d| d.pool.as_str() == lab::specs::SHARED) {
                 let file = self.shared().join(disk.file.as_str());
                 std::fs::remove_file(&file).with_context(|| file.display().to_string())?;
             }

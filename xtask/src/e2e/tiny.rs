@@ -83,6 +83,18 @@ pub(super) fn start_with(
     Ok(vm)
 }
 
+/// Starts one on a host of choice.
+///
+/// # Errors
+/// As for [`start`].
+pub(super) fn start_on(stage: &mut Stage, name: &str, on: &str) -> Result<VmName> {
+    let file = stage.shared().join(specs::tiny_file(name));
+    lab::images::tiny(&file, &TinyOptions::default())?;
+    let vm = stage.start(&specs::tiny(name, Bytes::mib(64))?, on)?;
+    beats_after(stage, &vm, 2).context("the tiny guest does not boot")?;
+    Ok(vm)
+}
+
 /// The head that the guest keeps in its memory.
 ///
 /// # Errors

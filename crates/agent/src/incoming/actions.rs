@@ -44,7 +44,7 @@ impl Run<'_> {
         }
         self.vm.save()?;
         let qmp = qemu.qmp.clone();
-        let stays_paused = self.intent.desired == RunState::Paused;
+        let stays_paused = self.stays_at_rest();
         let listen = async {
             let mut capabilities = vec![("events", true)];
             if qemu.features.late_block_activate && !stays_paused {
@@ -54,14 +54,21 @@ impl Run<'_> {
                 capabilities.push(("late-block-activate", true));
             }
             qmp.set_capabilities(&capabilities).await?;
-            // The network hears of the VM's new place from us, after the claim.
-            qmp.set_parameters(json!({ "announce-rounds": 0 })).await?;
+            // The network hears of the VM's new place from us, after the claim. None at all
+            // would be better than one, but QEMU (7.2 to 10.0 at least) then frees a timer of
+            // virtio-net that the guest's next reset uses, and crashes.
+            qmp.set_parameters(json!({ "announce-rounds": 1 })).await?;
             qmp.migrate_incoming(&format!("unix:{}", plan.migration_socket().display())).await
         };
         listen.await.map_err(|e| format!("the destination's QEMU: {e}"))?;
         self.watch_qemu(&mut qemu);
         self.qemu = Some(qemu);
         self.start_carrier(&plan).await
+    }
+
+    /// The VM rests on the source, and is to rest here.
+    fn stays_at_rest(&self) -> bool {
+        self.intent.desired == RunState::Paused || self.intent.record.resting
     }
 
     async fn start_carrier(&mut self, plan: &vmm::InstanceRecord) -> Result<(), String> {
@@ -110,12 +117,14 @@ impl Run<'_> {
     /// Tells of `Loaded` and of QEMU's end.
     fn watch_qemu(&mut self, qemu: &mut vmm::Instance) {
         let (qmp, inputs) = (qemu.qmp.clone(), self.inputs.clone());
+        let may_rest = self.stays_at_rest();
         let mut events = qemu.take_events();
         self.tasks.spawn(async move {
             loop {
                 match qmp.query_migrate().await {
                     Ok(migration) if migration.status == "completed" => {
-                        let _ = inputs.send(Input::Seen(Seen::Loaded)).await;
+                        let seen = loaded(&qmp, may_rest).await;
+                        let _ = inputs.send(Input::Seen(seen)).await;
                         return;
                     }
                     Ok(migration) if migration.status == "failed" => {
@@ -328,17 +337,39 @@ impl Run<'_> {
     }
 }
 
-/// Lets the processors run; false if QEMU is gone.
+/// Everything has arrived. A VM that ran when its move began and failed in the moment
+/// of the hand-over stays on the source, where it can be looked at and resumed.
+async fn loaded(qmp: &qmp::Client, may_rest: bool) -> Seen {
+    match qmp.status().await {
+        Ok(status) if !may_rest => match run_state(&status.status) {
+            Qemu::Halted | Qemu::Off => {
+                Seen::Failed(format!("the VM stopped by itself ({})", status.status))
+            }
+            Qemu::Dead | Qemu::Running | Qemu::Paused => Seen::Loaded,
+        },
+        Ok(_) => Seen::Loaded,
+        Err(error) => Seen::Failed(format!("the destination's QEMU: {error}")),
+    }
+}
+
+/// Lets the processors run; false if QEMU is gone. What they do then, and be it that
+/// they fail at once, is the VM's own affair.
 async fn execute(qmp: &qmp::Client) -> bool {
     loop {
-        if let Err(error) = qmp.cont().await {
-            tracing::error!(%error, "the VM is ours and does not start yet");
+        let error = match qmp.status().await {
+            // It was started before: by an agent that has restarted since.
+            Ok(status) if run_state(&status.status) != Qemu::Paused => return true,
+            Ok(_) => match qmp.cont().await {
+                Ok(()) => return true,
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        if error.is_disconnected() {
+            return false;
         }
-        match qmp.status().await {
-            Ok(status) if run_state(&status.status) == Qemu::Running => return true,
-            Err(error) if error.is_disconnected() => return false,
-            _ => tokio::time::sleep(Duration::from_millis(200)).await,
-        }
+        tracing::error!(%error, "the VM is ours and does not start yet");
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
 }
 

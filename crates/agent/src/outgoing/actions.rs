@@ -204,6 +204,7 @@ impl Run<'_> {
     /// Until QEMU's migration is over and the VM does what it did before.
     pub(super) fn resume_vm(&mut self) {
         let (qmp, paused) = (self.vm.qmp(), self.vm_was_paused());
+        let announce = qmp.clone().ok().filter(|_| !paused);
         let inputs = self.inputs.clone();
         self.tasks.spawn(async move {
             if let Ok(qmp) = qmp {
@@ -218,6 +219,10 @@ impl Run<'_> {
                 }
             }
             let _ = inputs.send(Input::Seen(Seen::Resumed)).await;
+            // The other host may have told the network that the VM is there.
+            if let Some(qmp) = announce {
+                tokio::spawn(async move { qmp.announce_self().await });
+            }
         });
     }
 
@@ -253,7 +258,7 @@ async fn resume_once(qmp: &qmp::Client, paused: bool) -> Result<(), qmp::QmpErro
         return Err(qmp::QmpError::not_yet("its migration has not ended"));
     }
     let status = qmp.status().await?;
-    if paused || run_state(&status.status) == Qemu::Halted {
+    if paused || matches!(run_state(&status.status), Qemu::Halted | Qemu::Off) {
         return Ok(());
     }
     if run_state(&status.status) != Qemu::Running {

@@ -62,6 +62,7 @@ fn patch(own: &Ownership, attempt: &mut Attempt, side: Side, patch: &AttemptPatc
     let open = own.owner == record.from && record.report.outcome.is_none();
     if let (Some(reason), None, true) = (&patch.abort, &record.abort, open) {
         record.abort = Some(short(reason));
+        record.cancelled |= side == Side::Source && patch.powered_off == Some(true);
     }
     let report = &mut record.report;
     report.mode = patch.mode.or(report.mode);

@@ -101,7 +101,7 @@ impl World {
             settled: true,
         };
         let owners = BTreeMap::from([(own.epoch, own.owner.clone())]);
-        let vm = Vm { spec, desired: RunState::Running, start_generation: 1 };
+        let vm = Vm { start_generation: 1, ..Vm::new(spec, RunState::Running) };
         Self { own, vm, attempts: Vec::new(), owners, completed: 0 }
     }
 
@@ -113,6 +113,7 @@ impl World {
             secret: String::new(),
             verify: false,
             blackout_budget_ms: 300,
+            resting: false,
             user: "admin".into(),
             now_ms: 0,
         };

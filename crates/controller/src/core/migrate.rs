@@ -21,6 +21,8 @@ pub(crate) struct Request {
     pub(crate) verify: bool,
     /// Longest blackout allowed, in milliseconds.
     pub(crate) blackout_budget_ms: u64,
+    /// The VM rests.
+    pub(crate) resting: bool,
     /// Who asked.
     pub(crate) user: String,
     /// When, in milliseconds since 1970.
@@ -56,6 +58,7 @@ pub(crate) fn migrate(
         secret: request.secret,
         verify: request.verify,
         blackout_budget_ms: request.blackout_budget_ms,
+        resting: request.resting,
         destination: None,
         phase: AttemptPhase::Preparing,
         abort: None,

@@ -13,7 +13,10 @@ pub(crate) use event::event;
 pub(crate) use migrate::{Request, cancel, migrate, no_migration};
 pub(crate) use ownership::{Caller, claim, give_back, reassert, settle};
 pub(crate) use record::{Attempt, Note, Vm};
-pub(crate) use vm::{Observed, machine_seen, pause, powered_off, removable, resume, start, stop};
+pub(crate) use vm::{
+    Observed, halted, machine_seen, pause, powered_off, powered_off_in_flight, removable, resume,
+    start, stop,
+};
 
 #[cfg(test)]
 mod interleavings;

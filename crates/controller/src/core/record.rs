@@ -12,6 +12,19 @@ pub(crate) struct Vm {
     pub(crate) desired: RunState,
     /// Rises with every request to start.
     pub(crate) start_generation: u64,
+    /// Rises with every request to go on after an error.
+    #[serde(default)]
+    pub(crate) resumes: u64,
+    /// Why it rests although it should run, as the history was last told.
+    #[serde(default)]
+    pub(crate) halted: Option<String>,
+}
+
+impl Vm {
+    /// One that was never started.
+    pub(crate) fn new(spec: VmSpec, desired: RunState) -> Self {
+        Self { spec, desired, start_generation: 0, resumes: 0, halted: None }
+    }
 }
 
 /// An attempt, as the store keeps it: the record and what only the controller needs.

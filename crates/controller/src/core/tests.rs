@@ -1,6 +1,6 @@
 //! Tables of single decisions.
 
-use api::body::{AttemptEvent, AttemptPatch, OwnershipRequest, VmFacts};
+use api::body::{AttemptEvent, AttemptPatch, Ended, OwnershipRequest, VmFacts};
 use types::{
     AttemptId, AttemptPhase, Code, Epoch, Incarnation, Mode, Outcome, Ownership, PageCounts,
     RunState, Side, VmId,
@@ -15,7 +15,7 @@ const FIRST: (Incarnation, Epoch) = (Incarnation(1), Epoch(0));
 
 fn vm(desired: RunState) -> Vm {
     let spec = serde_json::from_str(r#"{ "name": "web01", "memory": 2097152 }"#).unwrap();
-    Vm { spec, desired, start_generation: 3 }
+    Vm { start_generation: 3, ..Vm::new(spec, desired) }
 }
 
 fn own() -> Ownership {
@@ -38,6 +38,7 @@ fn begun() -> (Ownership, Attempt) {
         secret: "00".into(),
         verify: true,
         blackout_budget_ms: 300,
+        resting: false,
         user: "admin".into(),
         now_ms: 1000,
     };
@@ -60,7 +61,15 @@ fn said(side: Side, seq: u64, patch: AttemptPatch) -> AttemptEvent {
 }
 
 fn facts(state: RunState, generation: u64) -> VmFacts {
-    VmFacts { vm: VM, state, start_generation: generation, machine: None, error: None }
+    VmFacts {
+        vm: VM,
+        state,
+        start_generation: generation,
+        machine: None,
+        halted: None,
+        ended: None,
+        error: None,
+    }
 }
 
 #[test]
@@ -236,6 +245,67 @@ fn only_a_finished_start_that_ended_by_itself_is_a_power_off() {
         assert_eq!(powered_off(&mut vm, &own, &seen).len(), usize::from(off), "{seen:?}");
         assert_eq!(vm.desired == RunState::Stopped, off || desired == RunState::Stopped);
     }
+}
+
+#[test]
+fn the_history_tells_how_a_qemu_ended() {
+    for (ended, event) in [
+        (None, "powered-off"),
+        (Some(Ended::PoweredOff), "powered-off"),
+        (Some(Ended::Died), "qemu-died"),
+    ] {
+        let mut vm = vm(RunState::Running);
+        let facts = VmFacts { ended, ..facts(RunState::Stopped, 3) };
+        let seen = Observed { facts, informed: true, owning: true };
+        assert_eq!(powered_off(&mut vm, &own(), &seen)[0].event, event);
+        assert_eq!(vm.desired, RunState::Stopped);
+    }
+}
+
+#[test]
+fn a_guest_that_powers_off_ends_its_move_or_is_ended_where_it_went() {
+    let patch = |abort: Option<&str>| AttemptPatch {
+        powered_off: Some(true),
+        abort: abort.map(str::to_owned),
+        ..AttemptPatch::default()
+    };
+    let (a, b) = ("host-a".parse().unwrap(), "host-b".parse().unwrap());
+    let (mut own, mut attempt) = begun();
+    let off = said(Side::Source, 1, patch(Some("the guest powered off")));
+    event(&own, &mut attempt, &a, &off, 0).unwrap();
+    let late = Caller { host: &b, vm: VM, request: &request(5) };
+    assert_eq!(claim(&mut own, &mut attempt, late).unwrap_err().code, Code::Conflict);
+    let kept = Caller { host: &a, vm: VM, request: &request(5) };
+    reassert(&mut own, &mut attempt, kept, 0).unwrap();
+    let report = &attempt.record.report;
+    assert_eq!(report.outcome, Some(Outcome::Cancelled));
+    assert_eq!(report.reason.as_deref(), Some("the guest powered off"));
+
+    let mut vm = vm(RunState::Running);
+    assert_eq!(powered_off_in_flight(&mut vm, &a)[0].event, "powered-off");
+    assert_eq!(vm.desired, RunState::Stopped);
+    assert_eq!(powered_off_in_flight(&mut vm, &a), []);
+}
+
+#[test]
+fn a_rest_is_told_once_and_a_resume_of_it_counts() {
+    let seen = |halted: Option<&str>| {
+        let halted = halted.map(str::to_owned);
+        let facts = VmFacts { halted, ..facts(RunState::Paused, 3) };
+        Observed { facts, informed: true, owning: true }
+    };
+    let mut vm = vm(RunState::Running);
+    assert_eq!(halted(&mut vm, &own(), &seen(None)), []);
+    let notes = halted(&mut vm, &own(), &seen(Some("io-error")));
+    assert_eq!((notes[0].event.as_str(), notes[0].detail.as_deref()), ("halted", Some("io-error")));
+    assert_eq!(halted(&mut vm, &own(), &seen(Some("io-error"))), []);
+    let stale = Observed { owning: false, ..seen(None) };
+    assert_eq!(halted(&mut vm, &own(), &stale), [], "said before it was the owner");
+    let notes = resume(&mut vm, Some(&own()), Some(&seen(Some("io-error"))), "admin").unwrap();
+    assert_eq!((notes[0].event.as_str(), vm.resumes), ("vm-resumed", 1));
+    assert_eq!(halted(&mut vm, &own(), &seen(None))[0].event, "goes-on");
+    assert_eq!(resume(&mut vm, Some(&own()), Some(&seen(None)), "admin").unwrap(), []);
+    assert_eq!(vm.resumes, 1);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What users ask of a VM, and what its owner says of it.
 
-use api::body::VmFacts;
+use api::body::{Ended, VmFacts};
 use types::{Code, Epoch, HostId, Incarnation, Ownership, Problem, RunState};
 
 use super::migrate::under_way;
@@ -17,6 +17,9 @@ pub(crate) struct Observed {
     /// What it said before may be of an earlier stay of the VM.
     pub(crate) owning: bool,
 }
+
+/// Longest reason of a rest that is kept.
+const MAX_WHY: usize = 64;
 
 type Decision = Result<Vec<Note>, Problem>;
 
@@ -100,6 +103,12 @@ pub(crate) fn resume(
 ) -> Decision {
     idle(vm, own)?;
     running(vm, seen)?;
+    let halted = seen.is_some_and(|s| s.facts.halted.is_some());
+    if halted && vm.desired == RunState::Running {
+        // What went wrong is repaired, or so the user thinks.
+        vm.resumes += 1;
+        return Ok(vec![Note::by(user, "vm-resumed")]);
+    }
     Ok(turn(vm, RunState::Running, Note::by(user, "vm-resumed")))
 }
 
@@ -130,7 +139,30 @@ pub(crate) fn powered_off(vm: &mut Vm, own: &Ownership, seen: &Observed) -> Vec<
     if !off || vm.desired != RunState::Running || own.attempt.is_some() {
         return Vec::new();
     }
-    turn(vm, RunState::Stopped, Note::by(&own.owner, "powered-off"))
+    let event = match seen.facts.ended {
+        Some(Ended::Died) => "qemu-died",
+        Some(Ended::PoweredOff) | None => "powered-off",
+    };
+    vm.halted = None;
+    turn(vm, RunState::Stopped, Note::by(&own.owner, event))
+}
+
+/// A guest that powered off while its VM changed hands: the new owner ends it.
+pub(crate) fn powered_off_in_flight(vm: &mut Vm, host: &HostId) -> Vec<Note> {
+    turn(vm, RunState::Stopped, Note::by(host, "powered-off"))
+}
+
+/// The history is told when a VM comes to rest by itself, and when it goes on.
+pub(crate) fn halted(vm: &mut Vm, own: &Ownership, seen: &Observed) -> Vec<Note> {
+    let here = seen.owning && own.attempt.is_none() && seen.facts.state != RunState::Stopped;
+    if !here || vm.halted == seen.facts.halted {
+        return Vec::new();
+    }
+    vm.halted = seen.facts.halted.as_deref().map(|why| why.chars().take(MAX_WHY).collect());
+    match &vm.halted {
+        Some(why) => vec![Note::by(&own.owner, "halted").detail(why)],
+        None => vec![Note::by(&own.owner, "goes-on")],
+    }
 }
 
 /// The owner says which versioned machine an alias stands for; from now on it

@@ -26,7 +26,9 @@ pub(super) async fn migrate(
 ) -> Result<AttemptView, Problem> {
     let request = &call.body;
     let (id, records) = find(&call.shell, &call.at).await?;
+    let seen = call.shell.observed(id, &records);
     let to = target(&call.shell, id, records, request.to.clone()).await?;
+    let resting = seen.is_some_and(|seen| seen.facts.state == RunState::Paused);
     let attempt = AttemptId(Uuid::now_v7());
     let request = core::Request {
         id: attempt,
@@ -35,6 +37,7 @@ pub(super) async fn migrate(
         secret: secret()?,
         verify: request.verify,
         blackout_budget_ms: request.blackout_budget_ms.unwrap_or(BLACKOUT),
+        resting,
         user: call.user(),
         now_ms: now_ms(),
     };

@@ -55,7 +55,7 @@ pub(super) async fn create(call: Call<(), VmSpec, VmView>) -> Result<VmView, Pro
         let (spec, desired) = (spec.clone(), RunState::Stopped);
         // A UUID that was used before goes on counting: no host mixes the two up.
         let start_generation = records.gone.as_ref().map_or(0, |gone| gone.vm.start_generation);
-        records.vm = Some(Vm { spec, desired, start_generation });
+        records.vm = Some(Vm { start_generation, ..Vm::new(spec, desired) });
         records.notes = vec![Note::by(&user, "vm-created").detail(id.to_string())];
         view(&shell, id, records.clone())
     };
@@ -183,6 +183,7 @@ fn view(shell: &Shell, id: VmId, records: Records) -> Result<VmView, Problem> {
         ownership: records.own,
         desired: vm.desired,
         state: seen.as_ref().map(|facts| facts.state),
+        halted: seen.as_ref().and_then(|facts| facts.halted.clone()),
         error: seen.and_then(|facts| facts.error),
     })
 }

@@ -57,6 +57,7 @@ pub(crate) fn one(vm: &VmView) -> String {
         lines.push(("epoch", ownership.epoch.to_string()));
         lines.extend(ownership.attempt.map(|attempt| ("migration", attempt.to_string())));
     }
+    lines.extend(vm.halted.clone().map(|why| ("rests for", why)));
     lines.extend(vm.error.clone().map(|error| ("error", error)));
     fields(&lines)
 }
@@ -96,6 +97,9 @@ fn owner(vm: &VmView) -> String {
 fn note(vm: &VmView) -> String {
     if let Some(error) = &vm.error {
         return error.clone();
+    }
+    if let Some(why) = &vm.halted {
+        return why.clone();
     }
     match &vm.ownership {
         Some(ownership) if ownership.attempt.is_some() => "migrates".to_owned(),

@@ -111,6 +111,7 @@ mod tests {
             }),
             desired,
             state,
+            halted: None,
             error: error.map(str::to_owned),
         }
     }

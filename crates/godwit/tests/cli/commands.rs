@@ -19,6 +19,7 @@ pub(crate) fn vm(state: Option<RunState>, desired: RunState, error: Option<&str>
         }),
         desired,
         state,
+        halted: None,
         error: error.map(str::to_owned),
     }
 }

@@ -4,10 +4,11 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use godwit_guest::CONTROL_PORT;
 
-use super::{Guest, network, say, spawn, status};
+use super::{Guest, network, say, shape, spawn, status};
 
 /// Longest request in bytes.
 const LINE: u64 = 1024;
@@ -51,6 +52,15 @@ fn converse(guest: &Guest, requests: impl Read, mut tell: impl FnMut(&str) -> bo
     }
 }
 
+fn spawn_after(pause: Duration, work: impl FnOnce() -> std::io::Result<()> + Send + 'static) {
+    std::thread::spawn(move || {
+        std::thread::sleep(pause);
+        if let Err(e) = work() {
+            say(&format!("guest ERROR {e}"));
+        }
+    });
+}
+
 /// The answer to one request.
 fn answer(guest: &Guest, request: &str) -> String {
     let (word, rest) = request.split_once(' ').unwrap_or((request, ""));
@@ -61,14 +71,22 @@ fn answer(guest: &Guest, request: &str) -> String {
             Err(problem) => format!("bad {problem}"),
         },
         "disk" => {
-            let head = guest.disk.head();
+            let head = guest.disks.head(rest.parse().unwrap_or(0));
             format!("ok acknowledged={} hash={:08x}", head.counter, head.hash)
         }
         "echo" => format!("ok {rest}"),
-        "poweroff" => match Command::new("/bin/busybox").args(["poweroff", "-f"]).spawn() {
+        "machine" => format!("ok {}", shape::describe()),
+        "poweroff" | "reboot" => match Command::new("/bin/busybox").args([word, "-f"]).spawn() {
             Ok(_) => "ok".into(),
-            Err(e) => format!("error poweroff: {e}"),
+            Err(e) => format!("error {word}: {e}"),
         },
-        _ => "error known requests: status, verify, disk, echo TEXT, poweroff".into(),
+        "panic" => {
+            // In a moment, so that the answer gets out.
+            spawn_after(Duration::from_millis(50), || std::fs::write("/proc/sysrq-trigger", "c"));
+            "ok".into()
+        }
+        _ => "error known requests: status, verify, disk [N], machine, echo TEXT, reboot, \
+              poweroff, panic"
+            .into(),
     }
 }

@@ -4,6 +4,7 @@ mod control;
 mod disk;
 mod memory;
 mod network;
+mod shape;
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use godwit_guest::Roles;
 
-use self::disk::Disk;
+use self::disk::Disks;
 use self::memory::Memory;
 
 /// What all threads share.
@@ -24,7 +25,7 @@ pub(crate) struct Guest {
     pub(crate) boot: u64,
     pub(crate) started: Instant,
     pub(crate) memory: Memory,
-    pub(crate) disk: Disk,
+    pub(crate) disks: Disks,
     /// Heartbeat packets sent.
     pub(crate) beats: AtomicU64,
     /// Bytes of counters written to clients.
@@ -50,7 +51,7 @@ pub(crate) fn run() -> Result<(), String> {
         boot: boot_id()?,
         started: Instant::now(),
         memory: Memory::default(),
-        disk: Disk::default(),
+        disks: Disks::default(),
         beats: AtomicU64::new(0),
         served: AtomicU64::new(0),
     });
@@ -70,7 +71,10 @@ fn start(guest: &Arc<Guest>, witness: Option<SocketAddr>) -> Result<(), String> 
         network::beat(guest, witness, Duration::from_millis(every.into()))?;
     }
     if let Some(every) = guest.roles.fsync {
-        spawn(guest, move |g| disk::run(g, Duration::from_millis(every.into())));
+        for (index, name) in disk::found().into_iter().enumerate() {
+            let period = Duration::from_millis(every.into());
+            spawn(guest, move |g| disk::run(g, index, &name, period));
+        }
     }
     if let Some(mib) = guest.roles.fill {
         spawn(guest, move |g| memory::fill(g, mib));
@@ -102,7 +106,7 @@ fn status(guest: &Guest) -> String {
         guest.memory.dirtied(),
         guest.beats.load(Ordering::Relaxed),
         guest.served.load(Ordering::Relaxed),
-        guest.disk.acknowledged(),
+        guest.disks.head(0).counter,
     )
 }
 

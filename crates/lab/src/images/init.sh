@@ -23,5 +23,11 @@ if [ -n "$address" ]; then
     busybox ip addr add "$address" dev eth0
     busybox ip link set eth0 up
 fi
+# The volume for cloud-init is the disk that cannot be written to.
+for disk in /sys/block/vd*; do
+    if [ -e "$disk/ro" ] && [ "$(busybox cat $disk/ro)" = 1 ]; then
+        busybox mount -t iso9660 -o ro "/dev/${disk##*/}" /seed
+    fi
+done
 godwit-guest
 busybox poweroff -f

@@ -85,9 +85,12 @@ pub fn linux(dir: &Path, options: &LinuxOptions) -> Result<LinuxImages, ImageErr
     }
 }
 
+/// Name of that folder: another one whenever more is taken out of the packages.
+const BASE: &str = "base-2";
+
 /// The folder with the unpacked packages; its name says which.
 fn base(dir: &Path, refresh: bool) -> Result<PathBuf, ImageError> {
-    let current = dir.join("base");
+    let current = dir.join(BASE);
     if current.join("kernel").exists() && !refresh {
         return Ok(current);
     }
@@ -166,7 +169,7 @@ fn modules_of(folder: &Path) -> Result<Vec<Module>, ImageError> {
 fn archive(modules: &[Module], busybox: &[u8]) -> Vec<u8> {
     let names: Vec<&str> = modules.iter().map(|m| m.name.as_str()).collect();
     let mut archive = Archive::default();
-    for folder in ["bin", "dev", "proc", "sys", "tmp", "modules"] {
+    for folder in ["bin", "dev", "proc", "sys", "tmp", "modules", "seed"] {
         archive.folder(folder);
     }
     archive.device("dev/console", 5, 1);

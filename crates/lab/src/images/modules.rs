@@ -10,6 +10,8 @@ use super::packages::{capture, file_error};
 
 /// What a guest needs of its kernel.
 const WANTED: &[&str] = &["virtio_pci", "virtio_blk", "virtio_net"];
+/// What some guests need; a kernel may do without.
+const WELCOME: &[&str] = &["sd_mod", "virtio_scsi", "isofs", "pvpanic_mmio"];
 
 /// One module: its name and its content, ready to load.
 #[derive(Debug)]
@@ -25,6 +27,9 @@ pub(super) fn load_order(tree: &Path, package: &str) -> Result<Vec<Module>, Imag
     walk(tree, &mut found)?;
     let mut order = Vec::new();
     for name in WANTED {
+        visit(name, &found, package, &mut order)?;
+    }
+    for name in WELCOME.iter().filter(|name| found.files.contains_key(**name)) {
         visit(name, &found, package, &mut order)?;
     }
     Ok(order)

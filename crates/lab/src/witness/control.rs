@@ -68,8 +68,24 @@ impl Control {
     /// # Errors
     /// As for [`Control::ask`].
     pub fn acknowledged(&mut self) -> io::Result<u32> {
-        let count = number(&self.pairs("disk")?, "acknowledged")?;
+        self.acknowledged_by(0)
+    }
+
+    /// The same of the disk of a number, from 0.
+    ///
+    /// # Errors
+    /// As for [`Control::ask`].
+    pub fn acknowledged_by(&mut self, disk: usize) -> io::Result<u32> {
+        let count = number(&self.pairs(&format!("disk {disk}"))?, "acknowledged")?;
         u32::try_from(count).map_err(io::Error::other)
+    }
+
+    /// What machine the guest finds itself in.
+    ///
+    /// # Errors
+    /// As for [`Control::ask`].
+    pub fn machine(&mut self) -> io::Result<BTreeMap<String, String>> {
+        self.pairs("machine")
     }
 
     fn pairs(&mut self, request: &str) -> io::Result<BTreeMap<String, String>> {
