@@ -129,7 +129,11 @@ fn planner(root: &Path, args: &[OsString]) -> Result<()> {
     let mut bench = Command::new(program);
     bench.args(["run", "--quiet", "--release", "--package", "bench-planner"]);
     bench.arg("--manifest-path").arg(root.join("Cargo.toml")).arg("--").args(args);
-    proc::run(&mut bench, PLANNER_LIMIT)
+    // Its standard output is the JSON; what it tells meanwhile is shown as it comes.
+    let ended = proc::Running::start(&mut bench, proc::Messages::Shown)?.wait(PLANNER_LIMIT)?;
+    print!("{}", ended.stdout);
+    ensure!(ended.status.success(), "the planner's bench failed ({})", ended.status);
+    Ok(())
 }
 
 fn migrate(root: &Path, args: &Args) -> Result<()> {
