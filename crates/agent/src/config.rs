@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use types::{Bytes, HostId, Outage, PoolName};
@@ -63,6 +64,13 @@ pub struct AgentConfig {
     /// How long a VM that leaves bears a broken link to its destination.
     #[serde(default)]
     pub outage: Outage,
+    /// How long the memory of a VM that left is kept for its return; 0 keeps nothing.
+    #[serde(default = "an_hour")]
+    pub retain_seconds: u32,
+    /// How much of the memory for VMs such images may take, while nobody else needs it;
+    /// half of it when absent.
+    #[serde(default)]
+    pub retain_memory: Option<Bytes>,
     /// Bridges that NICs may be plugged into.
     #[serde(default)]
     pub bridges: Vec<PoolName>,
@@ -85,6 +93,10 @@ pub enum DataPlane {
     Stream,
     /// As bytes that nobody looks into.
     Opaque,
+}
+
+fn an_hour() -> u32 {
+    3600
 }
 
 /// A destination waits no longer for its source, in seconds.
@@ -147,6 +159,14 @@ impl AgentConfig {
             state_dir: self.state_dir.clone(),
             memory_dir: self.memory_dir.clone(),
             memory_size: self.memory_size,
+            retain: vmm::Retain {
+                // Images are of use only where pages are placed.
+                age: match self.data_plane {
+                    DataPlane::Direct => Duration::from_secs(self.retain_seconds.into()),
+                    _ => Duration::ZERO,
+                },
+                memory: self.retain_memory.unwrap_or(Bytes(self.memory_size.0 / 2)),
+            },
             hugepages: self.hugepages_dir.clone().map(|dir| vmm::HugePages { dir, size }),
             uefi: uefi.map(|(code, vars)| vmm::UefiFiles { code, vars }),
             pools: self.pools.clone(),

@@ -16,11 +16,12 @@ use crate::CarrierError;
 use crate::control::Control;
 use crate::ending::Ending;
 use crate::link::{self, Outage};
-use crate::net::{self, Breakers, Door, Link, Tls};
+use crate::net::{self, Breakers, Door, Holds, Link, Tls};
 use crate::outbox::Outbox;
 use crate::placement::Placement;
 use crate::return_path::Watch;
 
+mod image;
 mod writer;
 
 use writer::Writer;
@@ -65,30 +66,44 @@ pub(crate) fn run(
     config: &CarrierConfig,
     address: &str,
     ports: (u16, u16),
-    blocks: &[BlockPlacement],
+    (blocks, image): (&[BlockPlacement], bool),
     control: &Control,
 ) -> Result<(), CarrierError> {
-    serve_on(config, address, ports, Placement::open(blocks)?, control)
+    let mut placement = Placement::open(blocks)?;
+    let image = match image && blocks.iter().map(|b| b.length).sum::<u64>() <= image::LONGEST {
+        true => {
+            placement.may_hold_anything();
+            Some((blocks, net::image_key(config)?))
+        }
+        false => None,
+    };
+    serve_on(config, (address, ports), placement, image, control)
 }
 
 /// Runs the destination's side with memory files that are open.
 pub(crate) fn serve_on(
     config: &CarrierConfig,
-    address: &str,
-    ports: (u16, u16),
+    (address, ports): (&str, (u16, u16)),
     placement: Placement,
+    image: Option<(&[BlockPlacement], [u8; 32])>,
     control: &Control,
 ) -> Result<(), CarrierError> {
     let (listener, port) = net::listen(address, ports)?;
     control.emit(CarrierEvent::Listening { port });
     let breakers = Breakers::default();
-    let door = Door::open(config, listener, placement.is_used(), &breakers)?;
-    let link = first_link(config, &door, control)?;
+    let holds = Holds { placing: placement.is_used(), image: image.is_some() };
+    let door = Door::open(config, listener, holds, &breakers)?;
     let shared = Arc::new(Shared {
         ending: Ending::new(1, config.peer.to_string(), breakers),
         control: control.clone(),
         tail: AtomicBool::new(false),
     });
+    if let Some((blocks, key)) = image {
+        let (shared, blocks) = (Arc::clone(&shared), blocks.to_vec());
+        thread::spawn(move || image::tell(&shared.ending, &blocks, key));
+    }
+    let link = first_link(config, &door, control)
+        .inspect_err(|error| shared.ending.fail(error.clone()))?;
     let obeying = Arc::clone(&shared);
     control.on_command(move |command| obeying.obey(command));
     control.emit(CarrierEvent::Connected { round_trip_us: 0 });
@@ -305,7 +320,7 @@ impl Applier<'_> {
             }
             Kind::End => {}
             Kind::Fail => return Err(shared.ending.told(text(payload))),
-            Kind::Return | Kind::ReturnEnd | Kind::Pong => {
+            Kind::Return | Kind::ReturnEnd | Kind::Pong | Kind::Index | Kind::IndexEnd => {
                 return Err(CarrierError::invalid("a frame that only the destination may send"));
             }
         }

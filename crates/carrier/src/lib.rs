@@ -73,8 +73,8 @@ pub fn run(config: &CarrierConfig) -> Result<(), CarrierError> {
             let settings = source::Settings { address: connect, opaque, recheck, outage };
             source::run(config, &settings, &control)
         }
-        CarrierSide::Destination { listen, ports, blocks } => {
-            destination::run(config, listen, *ports, blocks, &control)
+        CarrierSide::Destination { listen, ports, blocks, image } => {
+            destination::run(config, listen, *ports, (blocks, *image), &control)
         }
     });
     match &result {

@@ -16,9 +16,9 @@ mod accept;
 mod connect;
 mod greet;
 
-pub(crate) use accept::{Door, listen};
+pub(crate) use accept::{Door, Holds, listen};
 pub(crate) use connect::Dialer;
-pub(crate) use greet::check_secret;
+pub(crate) use greet::{check_secret, image_key};
 
 /// Between two words of the other side, which speaks five times a second.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -153,6 +153,8 @@ pub(crate) struct Link {
     pub(crate) backward: Tls,
     /// The destination places pages directly.
     pub(crate) placing: bool,
+    /// The destination holds an image of the VM.
+    pub(crate) image: bool,
     pub(crate) round_trip: Duration,
     /// What the other side has applied of our stream: we go on from there.
     pub(crate) applied: u64,

@@ -44,6 +44,11 @@ impl Placement {
         Ok(Self { blocks })
     }
 
+    /// The files are not fresh: a page that is to be zero may hold something.
+    pub(crate) fn may_hold_anything(&mut self) {
+        self.blocks.iter_mut().for_each(|block| block.touched.fill(u64::MAX));
+    }
+
     /// Pages are placed at all.
     pub(crate) fn is_used(&self) -> bool {
         !self.blocks.is_empty()

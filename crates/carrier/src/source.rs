@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pages::{Index, IndexPart, PageHasher};
 use types::{
     BlockPlacement, CarrierCommand, CarrierConfig, CarrierEvent, Counters, Outage as Policy,
     PageCounts,
@@ -52,6 +53,14 @@ pub(crate) struct Shared {
     started: Instant,
     qemu: OnceLock<UnixStream>,
     outage: Policy,
+    /// What the destination holds already, as far as it has said so.
+    image: Mutex<Told>,
+}
+
+#[derive(Default)]
+struct Told {
+    index: Index,
+    complete: bool,
 }
 
 #[derive(Default)]
@@ -115,6 +124,21 @@ impl Shared {
         }
     }
 
+    /// What the destination holds, once it has said all of it.
+    pub(crate) fn take_index(&self) -> Option<Index> {
+        let mut told = self.image.lock().unwrap_or_else(PoisonError::into_inner);
+        told.complete.then(|| std::mem::take(&mut told.index))
+    }
+
+    fn hear_index(&self, payload: &[u8]) -> Result<(), CarrierError> {
+        let mut told = self.image.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.complete {
+            return Err(CarrierError::invalid("an index that nobody waits for"));
+        }
+        let part = IndexPart::read(payload).map_err(CarrierError::invalid)?;
+        told.index.add(part).map_err(CarrierError::invalid)
+    }
+
     fn obey(&self, command: CarrierCommand) {
         match command {
             CarrierCommand::Hold => self.flow().hold = true,
@@ -166,12 +190,14 @@ pub(crate) fn run(
         started: Instant::now(),
         qemu: OnceLock::new(),
         outage: settings.outage,
+        image: Mutex::new(Told { index: Index::default(), complete: !link.image }),
     });
     let obeying = Arc::clone(&shared);
     control.on_command(move |command| obeying.obey(command));
     let round_trip_us = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
     control.emit(CarrierEvent::Connected { round_trip_us });
-    let result = match Reader::new(&shared, placing, settings.opaque, recheck) {
+    let hasher = PageHasher::new(net::image_key(config)?);
+    let result = match Reader::new(&shared, placing, settings.opaque, (recheck, hasher)) {
         Ok(reader) => serve(&shared, &listener, (dialer, link), reader),
         Err(error) => Err(shared.ending.refuse(error, link)),
     };
@@ -331,6 +357,10 @@ fn receive_frame(shared: &Shared, header: Header, payload: &[u8]) -> Result<(), 
             shared.ending.finish();
             shared.tell_counters(true);
             shared.control.emit(CarrierEvent::Finished);
+        }
+        Kind::Index => shared.hear_index(payload)?,
+        Kind::IndexEnd => {
+            shared.image.lock().unwrap_or_else(PoisonError::into_inner).complete = true;
         }
         Kind::Note => shared.control.emit(CarrierEvent::Note { text: text() }),
         Kind::Fail => return Err(shared.ending.told(text())),

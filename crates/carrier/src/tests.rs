@@ -114,7 +114,8 @@ fn a_destination_that_acknowledges_what_was_never_sent_is_refused() {
     let place = Place::new();
     let config = place.destination(Vec::new());
     let (listener, port) = net::listen("127.0.0.1", (0, 0)).unwrap();
-    let door = Door::open(&config, listener, false, &Breakers::default()).unwrap();
+    let holds = net::Holds { placing: false, image: false };
+    let door = Door::open(&config, listener, holds, &Breakers::default()).unwrap();
     let mut from = start(place.source(port, false));
     let mut session = door.wait(Duration::from_secs(20), 0).unwrap();
     from.agent.wait(|e| matches!(e, CarrierEvent::Connected { .. }).then_some(()));
@@ -139,7 +140,7 @@ fn a_full_memory_file_system_ends_the_attempt_on_both_sides() {
     let placement = Placement::on("pc.ram", full, MEMORY);
     let CarrierSide::Destination { listen, ports, .. } = config.side.clone() else { panic!() };
     let serving = thread::spawn(move || {
-        let result = destination::serve_on(&config, &listen, ports, placement, &control);
+        let result = destination::serve_on(&config, (&listen, ports), placement, None, &control);
         control.failed(result.as_ref().unwrap_err());
         result
     });

@@ -1,4 +1,4 @@
-//! What to send for a page: zero, raw, compressed.
+//! What to send for a page: nothing, zero, raw, compressed.
 //!
 //! Pages of one RAM block are collected into a [`Batch`] (zero pages as runs,
 //! the others as runs and bytes), which a [`Packer`] turns into a [`Head`] and
@@ -9,12 +9,14 @@
 mod batch;
 mod error;
 mod head;
+mod image;
 mod pack;
 mod policy;
 
 pub use batch::{Batch, Pushed, is_zero};
 pub use error::PageError;
 pub use head::{Head, Kind, MAX_HEAD, Run};
+pub use image::{HASH, Index, IndexPart, MAX_INDEXED, PageHasher};
 pub use pack::{MAX_BODY, Packed, Packer, Unpacker};
 pub use policy::{Choice, Measured, Policy, choose};
 

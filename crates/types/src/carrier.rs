@@ -61,6 +61,9 @@ pub enum CarrierSide {
         ports: (u16, u16),
         /// The placement table; empty: all pages go through QEMU's stream.
         blocks: Vec<BlockPlacement>,
+        /// The files hold an image of this very VM, from when it was here last.
+        #[serde(default)]
+        image: bool,
     },
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use types::{Bytes, PoolName};
 
-use crate::Accel;
+use crate::{Accel, Retain};
 
 /// The host's part of every VM's life; from the administrator, never from a peer.
 #[derive(Debug, Clone)]
@@ -25,6 +25,8 @@ pub struct HostConfig {
     pub memory_dir: PathBuf,
     /// Size of that tmpfs.
     pub memory_size: Bytes,
+    /// What of it may hold the memory of VMs that have left.
+    pub retain: Retain,
     /// Huge pages for guests, where the host has some.
     pub hugepages: Option<HugePages>,
     /// UEFI firmware; looked for in the usual places when absent.

@@ -61,7 +61,7 @@ impl Hypervisor {
     pub async fn open(config: HostConfig) -> Result<Self, VmmError> {
         dirs::private(&config.run_dir)?;
         dirs::private(&config.state_dir)?;
-        let memory = MemoryStore::open(&config.memory_dir, config.memory_size)?;
+        let memory = MemoryStore::open(&config.memory_dir, config.memory_size, config.retain)?;
         let hugepages = config.hugepages.as_ref().map(MemoryStore::open_huge).transpose()?;
         let boot_id = Path::new("/proc/sys/kernel/random/boot_id");
         let boot_id = std::fs::read_to_string(boot_id).map_err(VmmError::io("read", boot_id))?;
@@ -80,6 +80,7 @@ impl Hypervisor {
 
     /// What is known about the host now.
     pub fn facts(&self) -> Facts {
+        self.memory.images().expire();
         let (memory_total, memory_used) = self.memory.usage();
         let huge = self.hugepages.as_ref().map(MemoryStore::usage);
         let (hugepages_total, hugepages_used) = huge.unwrap_or_default();

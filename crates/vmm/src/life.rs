@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use types::Bytes;
 
 use crate::images::Images;
 use crate::process::{self, Identity};
@@ -40,6 +39,8 @@ pub struct Instance {
     pub events: qmp::Events,
     /// What this QEMU can do.
     pub features: qmp::Features,
+    /// Its memory holds an image of the VM, from when it was here last.
+    pub image: bool,
 }
 
 impl Instance {
@@ -96,7 +97,7 @@ impl Hypervisor {
         dirs::private(&record.log_dir)?;
         dirs::log(&record.serial_log())?;
         self.lay_out(record, incoming)?;
-        self.reserve(record).await?;
+        let image = self.reserve(record, incoming).await?;
         for tap in &record.taps {
             tap.create().await?;
         }
@@ -108,7 +109,10 @@ impl Hypervisor {
         record.pid = Some(qemu.pid);
         record.start_time = Some(qemu.started);
         let connected = tokio::select! {
-            connected = self.connect(record, STARTING) => connected.map_err(|e| e.to_string()),
+            connected = self.connect(record, STARTING) => match connected {
+                Ok(instance) => Ok(Instance { image, ..instance }),
+                Err(e) => Err(e.to_string()),
+            },
             () = qemu.exited() => Err("it ended".to_owned()),
         };
         connected.map_err(|problem| VmmError::Start {
@@ -135,11 +139,21 @@ impl Hypervisor {
         Ok(())
     }
 
-    /// Filling gigabytes takes a while; other VMs need not wait for it.
-    async fn reserve(&self, record: &InstanceRecord) -> Result<(), VmmError> {
+    /// Filling gigabytes takes a while; other VMs need not wait for it. Whether what is
+    /// there is an image of the VM.
+    async fn reserve(&self, record: &InstanceRecord, incoming: Incoming) -> Result<bool, VmmError> {
         let (memory, rows) = (self.memory_of(&record.spec)?.clone(), record.blocks());
+        let vm = record.vm;
         let made = tokio::task::spawn_blocking(move || {
-            rows.iter().try_for_each(|row| memory.create(&row.file, Bytes(row.length)))
+            let mut image = false;
+            for row in &rows {
+                if incoming == Incoming::No {
+                    // It boots: whatever it once had in memory is of no use any more.
+                    memory.images().drop_of(vm, row)?;
+                }
+                image |= memory.create_or_take(vm, row)?;
+            }
+            Ok(image)
         });
         made.await.map_err(|e| VmmError::io("reserve memory file", &record.memory)(e.into()))?
     }
@@ -171,7 +185,7 @@ impl Hypervisor {
         if let Some((qmp, features)) = self.monitors.get(&record.run_dir)
             && let Some(events) = qmp.events()
         {
-            return Ok(Instance { record, qmp, events, features });
+            return Ok(Instance { record, qmp, events, features, image: false });
         }
         let socket = record.qmp_socket();
         let deadline = Instant::now() + limit;
@@ -188,7 +202,7 @@ impl Hypervisor {
         };
         let features = qmp::Features::probe(&qmp).await?;
         self.monitors.keep(&record.run_dir, &qmp, &features);
-        Ok(Instance { record, qmp, events, features })
+        Ok(Instance { record, qmp, events, features, image: false })
     }
 
     /// Kills QEMU and its carrier and removes everything that was made for the
@@ -197,6 +211,19 @@ impl Hypervisor {
     /// # Errors
     /// Something could not be ended or removed; to be tried again.
     pub async fn end(&self, record: &InstanceRecord) -> Result<(), VmmError> {
+        self.end_with(record, false).await
+    }
+
+    /// As [`Self::end`], but keeps the guest's memory for its return, as far as the
+    /// policy allows. Only for a VM that runs elsewhere for good.
+    ///
+    /// # Errors
+    /// As [`Self::end`].
+    pub async fn end_and_retain(&self, record: &InstanceRecord) -> Result<(), VmmError> {
+        self.end_with(record, true).await
+    }
+
+    async fn end_with(&self, record: &InstanceRecord, retain: bool) -> Result<(), VmmError> {
         if let Some(qemu) = self.process(record) {
             qemu.kill("QEMU").await?;
         }
@@ -205,8 +232,13 @@ impl Hypervisor {
         for tap in &record.taps {
             tap.remove().await?;
         }
-        for file in record.memory_files() {
-            self.memory.remove(&file)?;
+        // QEMU and carrier are dead: nobody writes to memory any more.
+        for row in record.blocks() {
+            if retain && !record.is_huge() {
+                self.memory.images().keep(record.vm, &row)?;
+            } else {
+                self.memory.remove(&row.file)?;
+            }
         }
         scope::remove(&record.groups).await;
         dirs::absent(fs::remove_dir_all(&record.run_dir))

@@ -5,13 +5,15 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FallocateFlags, fallocate, statfs, statvfs};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, mount, mount_remount};
-use types::Bytes;
+use types::{BlockPlacement, Bytes, VmId};
 
 use crate::config::HugePages;
+use crate::retained::{FOLDER, Images, Retain};
 use crate::{VmmError, dirs};
 
 /// The kernel's number of tmpfs.
@@ -39,14 +41,17 @@ enum Kind {
 pub(crate) struct MemoryStore {
     dir: PathBuf,
     kind: Kind,
+    /// Files of VMs that have left; there are none of huge pages.
+    images: Images,
 }
 
 impl MemoryStore {
     /// Mounts a tmpfs, adopts the one that is there, or takes the plain directory
     /// where mounting is not permitted.
-    pub(crate) fn open(dir: &Path, size: Bytes) -> Result<Self, VmmError> {
+    pub(crate) fn open(dir: &Path, size: Bytes, retain: Retain) -> Result<Self, VmmError> {
         dirs::private(dir)?;
-        let store = |kind| Self { dir: dir.to_owned(), kind };
+        let images = Images::new(dir, retain);
+        let store = |kind| Self { dir: dir.to_owned(), kind, images };
         if is_own(dir, TMPFS).map_err(VmmError::io("look at", dir))? {
             // It may have been made with another size; smaller than what is used is refused.
             if let Err(error) = mount_remount(dir, flags(), options(size, "")) {
@@ -74,7 +79,8 @@ impl MemoryStore {
     pub(crate) fn open_huge(huge: &HugePages) -> Result<Self, VmmError> {
         let dir = &huge.dir;
         dirs::private(dir)?;
-        let store = Self { dir: dir.clone(), kind: Kind::Huge };
+        let images = Images::new(dir, Retain { age: Duration::ZERO, memory: Bytes(0) });
+        let store = Self { dir: dir.clone(), kind: Kind::Huge, images };
         if is_own(dir, HUGETLBFS).map_err(VmmError::io("look at", dir))? {
             return Ok(store);
         }
@@ -84,8 +90,42 @@ impl MemoryStore {
         Ok(store)
     }
 
-    /// Makes a file and reserves its space.
+    /// The images of VMs that have left.
+    pub(crate) fn images(&self) -> &Images {
+        &self.images
+    }
+
+    /// Makes a block's file, or takes the VM's image for it, and reserves its space;
+    /// whether it is an image.
+    pub(crate) fn create_or_take(&self, vm: VmId, row: &BlockPlacement) -> Result<bool, VmmError> {
+        if !self.images.take(vm, row)? {
+            return self.create(&row.file, Bytes(row.length)).map(|()| false);
+        }
+        // Zero pages were holes in it.
+        let fill = || -> io::Result<()> {
+            let file = OpenOptions::new().write(true).open(&row.file)?;
+            Ok(fallocate(&file, FallocateFlags::empty(), 0, row.length)?)
+        };
+        while let Err(error) = fill() {
+            if !self.images.drop_oldest() {
+                self.remove(&row.file)?;
+                return Err(VmmError::io("reserve memory file", &row.file)(error));
+            }
+        }
+        Ok(true)
+    }
+
+    /// Makes a file and reserves its space. Images of VMs that have left go for it.
     pub(crate) fn create(&self, path: &Path, size: Bytes) -> Result<(), VmmError> {
+        loop {
+            match self.create_once(path, size) {
+                Err(VmmError::NotEnoughMemory { .. }) if self.images.drop_oldest() => {}
+                result => return result,
+            }
+        }
+    }
+
+    fn create_once(&self, path: &Path, size: Bytes) -> Result<(), VmmError> {
         let short = || {
             let (total, used) = self.usage();
             let (what, remedy) = self.scarce();
@@ -98,7 +138,8 @@ impl MemoryStore {
             }
         };
         let (total, used) = self.usage();
-        if matches!(self.kind, Kind::Plain(_)) && used.0.saturating_add(size.0) > total.0 {
+        let taken = used.0 + self.images.size().0;
+        if matches!(self.kind, Kind::Plain(_)) && taken.saturating_add(size.0) > total.0 {
             return Err(short());
         }
         let mut options = OpenOptions::new();
@@ -135,7 +176,9 @@ impl MemoryStore {
 
     /// The files that are there.
     pub(crate) fn list(&self) -> io::Result<Vec<PathBuf>> {
-        fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.path())).collect()
+        let all: io::Result<Vec<PathBuf>> =
+            fs::read_dir(&self.dir)?.map(|entry| Ok(entry?.path())).collect();
+        Ok(all?.into_iter().filter(|path| !path.ends_with(FOLDER)).collect())
     }
 
     /// Where it is.
@@ -148,7 +191,7 @@ impl MemoryStore {
         self.dir.join(name)
     }
 
-    /// How much there is, and how much of it is taken.
+    /// How much there is, and how much of it is taken: images count as free.
     pub(crate) fn usage(&self) -> (Bytes, Bytes) {
         if let Kind::Plain(limit) = self.kind {
             // Blocks are always counted in units of 512 bytes here.
@@ -163,7 +206,7 @@ impl MemoryStore {
             // The file system promises what the kernel may not have.
             return (Bytes(total.min(used.saturating_add(free_huge()))), Bytes(used));
         }
-        (Bytes(total), Bytes(used))
+        (Bytes(total), Bytes(used.saturating_sub(self.images.size().0)))
     }
 }
 
@@ -198,6 +241,31 @@ mod tests {
 
     use super::*;
 
+    const RETAIN: Retain = Retain { age: Duration::from_secs(60), memory: Bytes(1 << 30) };
+
+    #[test]
+    fn images_go_first_when_memory_is_short() {
+        let dir = Mounted(tempfile::tempdir().unwrap());
+        let store = MemoryStore::open(dir.0.path(), Bytes::mib(8), RETAIN).unwrap();
+        let vm = VmId(uuid::Uuid::from_u128(1));
+        let row = |name: &str, mib: u64| BlockPlacement {
+            block: "pc.ram".into(),
+            file: store.path(name),
+            offset: 0,
+            length: mib << 20,
+        };
+        let (left, back, other) = (row("left", 4), row("back", 4), row("other", 6));
+        assert!(!store.create_or_take(vm, &left).unwrap());
+        store.images().keep(vm, &left).unwrap();
+        assert_eq!(store.usage().1, Bytes(0), "it counts as free");
+        assert!(store.create_or_take(vm, &back).unwrap());
+        assert_eq!(store.usage().1, Bytes::mib(4));
+        store.images().keep(vm, &back).unwrap();
+        assert!(store.list().unwrap().is_empty());
+        store.create(&other.file, Bytes(other.length)).unwrap();
+        assert_eq!((store.usage().1, store.images().size()), (Bytes::mib(6), Bytes(0)));
+    }
+
     struct Mounted(tempfile::TempDir);
 
     impl Drop for Mounted {
@@ -209,7 +277,7 @@ mod tests {
     #[test]
     fn a_full_store_says_so_and_keeps_nothing() {
         let dir = Mounted(tempfile::tempdir().unwrap());
-        let store = MemoryStore::open(dir.0.path(), Bytes::mib(8)).unwrap();
+        let store = MemoryStore::open(dir.0.path(), Bytes::mib(8), RETAIN).unwrap();
         let (a, b) = (store.path("a"), store.path("b"));
         store.create(&a, Bytes::mib(6)).unwrap();
         assert_eq!(fs::metadata(&a).unwrap().mode() & 0o777, 0o600);
@@ -218,7 +286,7 @@ mod tests {
         assert_eq!(store.list().unwrap(), vec![a.clone()]);
         assert_eq!(store.usage(), (Bytes::mib(8), Bytes::mib(6)));
         // Adopted with what is in it, and with its new size.
-        let store = MemoryStore::open(dir.0.path(), Bytes::mib(12)).unwrap();
+        let store = MemoryStore::open(dir.0.path(), Bytes::mib(12), RETAIN).unwrap();
         store.create(&b, Bytes::mib(4)).unwrap();
         assert!(matches!(store.create(&b, Bytes::mib(2)), Err(VmmError::Io { .. })));
         for path in [&a, &b, &b] {
@@ -231,7 +299,8 @@ mod tests {
     fn a_plain_directory_keeps_its_limit() {
         let dir = tempfile::tempdir().unwrap();
         let kind = Kind::Plain(Bytes::mib(4));
-        let store = MemoryStore { dir: dir.path().to_owned(), kind };
+        let images = Images::new(dir.path(), RETAIN);
+        let store = MemoryStore { dir: dir.path().to_owned(), kind, images };
         store.create(&store.path("a"), Bytes::mib(2)).unwrap();
         let error = store.create(&store.path("b"), Bytes::mib(4)).unwrap_err();
         assert!(matches!(error, VmmError::NotEnoughMemory { .. }), "{error}");

@@ -36,9 +36,13 @@ pub enum Kind {
     ReturnEnd,
     /// The sender gives up; the payload says why (text).
     Fail,
+    /// Hashes of pages that the destination holds already.
+    Index,
+    /// All of them have been sent.
+    IndexEnd,
 }
 
-const KINDS: [Kind; 13] = [
+const KINDS: [Kind; 15] = [
     Kind::Verbatim,
     Kind::Pages,
     Kind::Seal,
@@ -52,6 +56,8 @@ const KINDS: [Kind; 13] = [
     Kind::Return,
     Kind::ReturnEnd,
     Kind::Fail,
+    Kind::Index,
+    Kind::IndexEnd,
 ];
 
 impl Kind {
@@ -74,11 +80,11 @@ impl Kind {
     /// Longest payload of a frame of this kind.
     pub fn longest(self) -> usize {
         match self {
-            Self::Seal | Self::End | Self::ReturnEnd => 8,
+            Self::Seal | Self::End | Self::ReturnEnd | Self::IndexEnd => 8,
             Self::Ping | Self::Pong => 8,
             Self::Acknowledge => 16,
             Self::Note | Self::Fail | Self::Mode => MAX_NOTE,
-            Self::Verbatim | Self::Pages | Self::Tail | Self::Return => MAX_PAYLOAD,
+            Self::Verbatim | Self::Pages | Self::Tail | Self::Return | Self::Index => MAX_PAYLOAD,
         }
     }
 }

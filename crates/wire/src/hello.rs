@@ -50,6 +50,8 @@ pub struct Hello {
     pub lanes: u8,
     /// From the destination: pages are placed directly. From the source: false.
     pub placing: bool,
+    /// From the destination: it holds an image of the VM and will tell what is in it.
+    pub image: bool,
     /// Which link this connection is part of: 0 begins the session, each later one resumes it.
     pub link: u32,
     /// What the sender of this hello has applied of the other's stream.
@@ -114,7 +116,7 @@ impl Hello {
         bytes.extend_from_slice(&OLDEST.to_be_bytes());
         bytes.extend_from_slice(&((FIELDS + PROOF) as u16).to_be_bytes());
         bytes.extend_from_slice(&[self.direction as u8, self.lane, self.lanes]);
-        bytes.push(u8::from(self.placing));
+        bytes.push(u8::from(self.placing) | u8::from(self.image) << 1);
         bytes.extend_from_slice(self.attempt.0.as_bytes());
         bytes.extend_from_slice(&self.link.to_be_bytes());
         bytes.extend_from_slice(&self.applied.to_be_bytes());
@@ -151,7 +153,7 @@ impl Hello {
         const BAD: HelloError = HelloError::Malformed;
         let (fields, proof) = rest.split_last_chunk::<PROOF>().ok_or(BAD)?;
         let (fixed, _) = fields.split_first_chunk::<FIELDS>().ok_or(BAD)?;
-        let ([direction, lane, lanes, placing], fixed) = fixed.split_first_chunk().ok_or(BAD)?;
+        let ([direction, lane, lanes, flags], fixed) = fixed.split_first_chunk().ok_or(BAD)?;
         let (attempt, fixed) = fixed.split_first_chunk::<16>().ok_or(BAD)?;
         let (link, fixed) = fixed.split_first_chunk().ok_or(BAD)?;
         let (applied, outage) = fixed.split_first_chunk().ok_or(BAD)?;
@@ -161,7 +163,7 @@ impl Hello {
             _ => return Err(BAD),
         };
         let counted = 1..=MAX_LANES;
-        if lane >= lanes || !counted.contains(lanes) || *placing > 1 {
+        if lane >= lanes || !counted.contains(lanes) || *flags > 3 {
             return Err(BAD);
         }
         let hello = Self {
@@ -169,7 +171,8 @@ impl Hello {
             direction,
             lane: *lane,
             lanes: *lanes,
-            placing: *placing == 1,
+            placing: flags & 1 != 0,
+            image: flags & 2 != 0,
             link: u32::from_be_bytes(*link),
             applied: u64::from_be_bytes(*applied),
             outage_ms: u32::from_be_bytes(outage.try_into().map_err(|_| BAD)?),
@@ -191,6 +194,7 @@ mod tests {
             lane: 2,
             lanes: 3,
             placing: true,
+            image: false,
             link: 4,
             applied: 5 << 40,
             outage_ms: 60_000,

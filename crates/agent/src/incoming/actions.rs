@@ -62,8 +62,9 @@ impl Run<'_> {
         };
         listen.await.map_err(|e| format!("the destination's QEMU: {e}"))?;
         self.watch_qemu(&mut qemu);
+        let image = qemu.image;
         self.qemu = Some(qemu);
-        self.start_carrier(&plan).await
+        self.start_carrier(&plan, image).await
     }
 
     /// The VM rests on the source, and is to rest here.
@@ -71,7 +72,11 @@ impl Run<'_> {
         self.intent.desired == RunState::Paused || self.intent.record.resting
     }
 
-    async fn start_carrier(&mut self, plan: &vmm::InstanceRecord) -> Result<(), String> {
+    async fn start_carrier(
+        &mut self,
+        plan: &vmm::InstanceRecord,
+        image: bool,
+    ) -> Result<(), String> {
         let config = &self.vm.host.config;
         let blocks =
             if config.data_plane == DataPlane::Direct { plan.blocks() } else { Vec::new() };
@@ -89,6 +94,7 @@ impl Run<'_> {
                 listen: config.address.clone(),
                 ports: config.carrier_ports,
                 blocks,
+                image,
             },
         };
         let hypervisor = &self.vm.host.hypervisor;

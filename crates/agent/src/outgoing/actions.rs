@@ -226,7 +226,8 @@ impl Run<'_> {
         });
     }
 
-    /// Everything of the VM that is left here goes. The carrier says its last word first.
+    /// Everything of the VM that is left here goes, but for its memory, which serves its
+    /// return: the record says that it runs elsewhere. The carrier says its last word first.
     pub(super) async fn release(&mut self, queue: &mut VecDeque<Seen>) {
         let _ = self.command(CarrierCommand::End).await;
         let until = Instant::now() + Duration::from_millis(500);
@@ -237,7 +238,7 @@ impl Run<'_> {
             {
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
-            if let Err(error) = self.vm.host.hypervisor.end(&instance).await {
+            if let Err(error) = self.vm.host.hypervisor.end_and_retain(&instance).await {
                 tracing::error!(%error, "cannot release; trying again");
                 self.send_later(Duration::from_secs(1), Input::Seen(Seen::Restarted));
                 return;

@@ -43,6 +43,15 @@ pub(crate) fn listen(address: &str, ports: (u16, u16)) -> Result<(TcpListener, u
     )))
 }
 
+/// What the destination says of its memory.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Holds {
+    /// Pages are placed directly.
+    pub(crate) placing: bool,
+    /// There is an image of the VM, whose index follows.
+    pub(crate) image: bool,
+}
+
 /// Greets each connection on a thread of its own, so that nobody keeps others
 /// waiting, and gathers those that prove themselves into links.
 pub(crate) struct Door(Arc<Shared>);
@@ -50,7 +59,7 @@ pub(crate) struct Door(Arc<Shared>);
 struct Shared {
     config: CarrierConfig,
     tls: Arc<ServerConfig>,
-    placing: bool,
+    holds: Holds,
     sent: Arc<AtomicU64>,
     /// Breaks the link in use when a newer one has come.
     breakers: Breakers,
@@ -81,7 +90,7 @@ impl Door {
     pub(crate) fn open(
         config: &CarrierConfig,
         listener: TcpListener,
-        placing: bool,
+        holds: Holds,
         breakers: &Breakers,
     ) -> Result<Self, CarrierError> {
         let tls =
@@ -94,7 +103,7 @@ impl Door {
         let shared = Arc::new(Shared {
             config: config.clone(),
             tls: Arc::new(tls),
-            placing,
+            holds,
             sent: Arc::default(),
             breakers: breakers.clone(),
             state: Mutex::default(),
@@ -244,7 +253,8 @@ impl Gathering {
         let (number, outage) = (self.hello.link, self.hello.outage_ms);
         let theirs = self.backward.as_ref().map_or(0, |(_, said)| said.applied);
         let answer = |(mut tls, said): (Tls, Hello)| {
-            let hello = Hello { placing: shared.placing, applied, outage_ms: 0, ..said };
+            let Holds { placing, image } = shared.holds;
+            let hello = Hello { placing, image, applied, outage_ms: 0, ..said };
             say(&shared.config, session.as_ref(), &mut tls, &hello, false)?;
             tls.greeted().map_err(CarrierError::invalid)?;
             Ok(tls)
@@ -257,7 +267,8 @@ impl Gathering {
             number,
             forward: forward?,
             backward,
-            placing: shared.placing,
+            placing: shared.holds.placing,
+            image: shared.holds.image,
             round_trip: Duration::ZERO,
             applied: theirs,
             outage: Duration::from_millis(outage.into()),

@@ -29,6 +29,11 @@ fn secret(config: &CarrierConfig) -> Result<blake3::Hash, CarrierError> {
         .map_err(|_| CarrierError::Config("secret: must be 64 hexadecimal digits".into()))
 }
 
+/// The key of the hashes by which the two sides compare pages: of no use in another attempt.
+pub(crate) fn image_key(config: &CarrierConfig) -> Result<[u8; 32], CarrierError> {
+    Ok(*blake3::keyed_hash(secret(config)?.as_bytes(), b"godwit retained image").as_bytes())
+}
+
 /// The session's secret: of the attempt's, and of what its first forward connection exports.
 /// Nobody who learns the attempt's secret later can make it.
 pub(super) fn session_key(config: &CarrierConfig, first: &Tls) -> Result<Key, CarrierError> {

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pages::{Batch, Kind as Packing, PAGE_SIZE, Packer, Policy, Pushed};
+use pages::{Batch, Index, Kind as Packing, PAGE_SIZE, Packer, PageHasher, Policy, Pushed};
 use stream::{Content, Decoder, Item, Limits, MAX_ITEM, Mark, Step};
 use types::{CarrierEvent, Mode};
 use wire::{HEADER, Kind};
@@ -58,6 +58,9 @@ pub(super) struct Reader<'a> {
     mode: Option<Mode>,
     opaque: bool,
     recheck: Recheck,
+    /// What the destination holds already.
+    index: Index,
+    hasher: PageHasher,
     in_tail: bool,
     /// Bytes of the stream that wait to travel together; they come after the batch.
     text: Vec<u8>,
@@ -72,7 +75,7 @@ impl<'a> Reader<'a> {
         shared: &'a Shared,
         placing: bool,
         opaque: bool,
-        recheck: Recheck,
+        (recheck, hasher): (Recheck, PageHasher),
     ) -> Result<Self, CarrierError> {
         let cores = thread::available_parallelism().map_or(1.0, |n| n.get() as f64 / 2.0);
         Ok(Self {
@@ -86,6 +89,8 @@ impl<'a> Reader<'a> {
             mode: None,
             opaque,
             recheck,
+            index: Index::default(),
+            hasher,
             in_tail: false,
             text: Vec::new(),
             idle: false,
@@ -184,6 +189,7 @@ impl<'a> Reader<'a> {
     fn page(&mut self, block: u16, number: u64, content: Content<'_>) {
         if self.mode.is_none() {
             self.settle_mode();
+            self.wait_for_index();
         }
         self.idle = false;
         self.pages_in_section += 1;
@@ -191,8 +197,41 @@ impl<'a> Reader<'a> {
         self.add(block, number, content);
     }
 
-    /// Adds a page to the batch.
+    /// A destination that holds an image says what is in it before anything is sent.
+    fn wait_for_index(&mut self) {
+        while !self.shared.ending.stopping() {
+            if let Some(mut index) = self.shared.take_index() {
+                index.bind(self.decoder.blocks().iter().map(|block| block.name.as_str()));
+                self.index = index;
+                return;
+            }
+            self.shared.wait_flow(Duration::from_millis(2));
+        }
+    }
+
+    /// Whether the destination has this very page already.
+    fn is_there(&mut self, block: u16, number: u64, content: &Content<'_>) -> bool {
+        if self.index.is_empty() {
+            return false;
+        }
+        let content = match *content {
+            Content::Zero => &[],
+            Content::Raw(bytes) => bytes,
+        };
+        let there = self.index.has(block, number, &self.hasher, content);
+        if there {
+            let mut counted = self.shared.counted();
+            counted.done_bytes += PAGE_SIZE as u64;
+            counted.pages.present += 1;
+        }
+        there
+    }
+
+    /// Adds a page to the batch, unless it need not travel.
     fn add(&mut self, block: u16, number: u64, content: Content<'_>) {
+        if self.is_there(block, number, &content) {
+            return;
+        }
         self.send_text();
         let push = |batch: &mut Batch| match content {
             Content::Zero => batch.push_zero(block, number),

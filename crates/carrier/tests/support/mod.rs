@@ -53,7 +53,12 @@ impl Place {
     }
 
     pub(crate) fn destination(&self, blocks: Vec<BlockPlacement>) -> CarrierConfig {
-        let side = CarrierSide::Destination { listen: "127.0.0.1".into(), ports: (0, 0), blocks };
+        let side = CarrierSide::Destination {
+            listen: "127.0.0.1".into(),
+            ports: (0, 0),
+            blocks,
+            image: false,
+        };
         self.config("host-b", "host-a", side)
     }
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
-use types::{BlockPlacement, CarrierEvent, CarrierSide, Outage};
+use types::{BlockPlacement, CarrierConfig, CarrierEvent, CarrierSide, Outage};
 
 use super::{LIMIT, Place, Side, start};
 
@@ -89,14 +89,26 @@ impl Pair {
         bearable: Outage,
         blocks: impl Fn(&Place) -> Vec<BlockPlacement>,
     ) -> Self {
+        Self::changed(blocks, |config| {
+            if let CarrierSide::Source { outage, .. } = &mut config.side {
+                *outage = bearable;
+            }
+        })
+    }
+
+    /// With something changed in both configurations.
+    pub(crate) fn changed(
+        blocks: impl Fn(&Place) -> Vec<BlockPlacement>,
+        change: impl Fn(&mut CarrierConfig),
+    ) -> Self {
         let place = Place::new();
         let listener = UnixListener::bind(place.path("host-b.qemu")).unwrap();
-        let mut to = start(place.destination(blocks(&place)));
+        let mut config = place.destination(blocks(&place));
+        change(&mut config);
+        let mut to = start(config);
         let (line, port) = Line::to(to.agent.port());
         let mut config = place.source(port, false);
-        if let CarrierSide::Source { outage, .. } = &mut config.side {
-            *outage = bearable;
-        }
+        change(&mut config);
         let mut from = start(config);
         from.agent.wait(|e| matches!(e, CarrierEvent::Connected { .. }).then_some(()));
         let source_qemu = UnixStream::connect(place.path("host-a.qemu")).unwrap();
