@@ -11,6 +11,7 @@ mod data;
 mod machine_reassignment;
 mod migration_plans;
 mod planetlab;
+mod scale;
 
 use std::path::PathBuf;
 
@@ -54,6 +55,8 @@ struct Report {
     planetlab: Option<Vec<planetlab::Row>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cpu: Option<cpu::Section>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scale: Option<scale::Section>,
 }
 
 fn main() -> Result<()> {
@@ -63,12 +66,15 @@ fn main() -> Result<()> {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
     }
+    // First: it tells the most memory that the process has had.
+    let scale = scale::run(&args)?;
     let report = Report {
         machine_reassignment: machine_reassignment::run(&args)?,
         migration_plans: migration_plans::run(&args)?,
         balance: balance::run(&args)?,
         planetlab: planetlab::run(&args)?,
         cpu: cpu::run(&args)?,
+        scale,
     };
     if args.json {
         println!("{}", serde_json::to_string_pretty(&report)?);

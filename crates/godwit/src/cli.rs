@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::output::OutputArgs;
-use crate::{attempt, audit, ca, cancel, complete, host, lab, man, migrate, version, vm};
+use crate::{attempt, audit, ca, cancel, complete, host, lab, man, migrate, simulate, version, vm};
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 done, 1 failed, 2 wrong use, 4 refused (nothing was done), 5 timed out or \
@@ -41,6 +41,8 @@ pub(crate) enum Command {
     /// What happened, as it is kept durably.
     #[command(subcommand)]
     Audit(audit::Command),
+    /// What the planner would do with a fleet that is described in a file.
+    Simulate(simulate::Args),
     /// Certificates of the fleet.
     #[command(subcommand)]
     Ca(ca::Command),

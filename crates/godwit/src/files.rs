@@ -43,9 +43,17 @@ pub(crate) fn bounded(path: &Path) -> Result<&Path, Failure> {
 /// # Errors
 /// It cannot be read, is larger than 1 MiB, or is no text.
 pub(crate) fn text(path: &Path) -> Result<String, Failure> {
+    text_up_to(path, MAX)
+}
+
+/// The same for files that programs write, up to so many bytes.
+///
+/// # Errors
+/// It cannot be read, is larger, or is no text.
+pub(crate) fn text_up_to(path: &Path, max: u64) -> Result<String, Failure> {
     let failed = |e: io::Error| {
         Failure::new(USAGE, format!("{}: {e}", path.display()))
-            .help("name a text file of at most 1 MiB")
+            .help(format!("name a text file of at most {} MiB", max >> 20))
     };
     let source: Box<dyn Read> = if path.as_os_str() == "-" {
         Box::new(io::stdin())
@@ -53,9 +61,9 @@ pub(crate) fn text(path: &Path) -> Result<String, Failure> {
         Box::new(File::open(path).map_err(failed)?)
     };
     let mut text = String::new();
-    source.take(MAX + 1).read_to_string(&mut text).map_err(failed)?;
-    if text.len() as u64 > MAX {
-        return Err(failed(io::Error::other("it is larger than 1 MiB")));
+    source.take(max + 1).read_to_string(&mut text).map_err(failed)?;
+    if text.len() as u64 > max {
+        return Err(failed(io::Error::other(format!("it is larger than {} MiB", max >> 20))));
     }
     Ok(text)
 }

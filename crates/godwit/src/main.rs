@@ -18,6 +18,7 @@ mod man;
 mod migrate;
 mod output;
 mod program;
+mod simulate;
 mod span;
 mod table;
 mod version;
@@ -54,6 +55,7 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Cancel(args) => wait(cancel::run(args, output)),
         Command::Attempt(command) => wait(attempt::run(command, output)),
         Command::Audit(command) => wait(audit::run(command, output)),
+        Command::Simulate(args) => simulate::run(args, output),
         Command::Ca(command) => ca::run(command, output),
         Command::Controller(Config { config }) => program::controller::run(&config),
         Command::Agent(Config { config }) => program::agent::run(&config),

@@ -7,6 +7,7 @@ mod chance;
 pub mod consolidate;
 pub mod cpu;
 mod demand;
+pub mod fleet;
 pub mod forecast;
 mod host;
 mod machine;

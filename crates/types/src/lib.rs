@@ -5,6 +5,7 @@
 
 mod attempt;
 mod carrier;
+mod fleet;
 mod id;
 mod ownership;
 mod problem;
@@ -15,6 +16,10 @@ mod unit;
 pub use attempt::{AttemptId, AttemptPhase, AttemptRecord, Progress, RunState, Side};
 pub use carrier::{
     BlockPlacement, CarrierCommand, CarrierConfig, CarrierEvent, CarrierSide, Counters, Outage,
+};
+pub use fleet::{
+    Admission, Amounts, Blocked, Change, Fleet, FleetHost, FleetPlan, FleetVm, Obstacle,
+    PlannedMove, Policy, Refusal, Rule, RuleKind,
 };
 pub use id::{FileName, HostId, IdError, MacAddr, OwnerName, PoolName, Tier, VmId, VmName};
 pub use ownership::{Epoch, Incarnation, Ownership};

@@ -9,14 +9,15 @@ use crate::chance::Chance;
 /// cost. There are many hosts to be away on and one to be at home on: without this,
 /// chance alone drives all VMs away while it is hot, and what they hold on their
 /// origins (transient use) blocks the way for others. About the logarithm of the
-/// number of hosts evens it out.
-const HOMESICKNESS: f64 = 5.0;
+/// number of hosts evens it out; where nothing is held, less does.
+const HOMESICKNESS: [f64; 2] = [1.0, 5.0];
 
 /// A worker and its part.
 #[derive(Debug)]
 pub(super) struct Worker<'a> {
     pub(super) state: State<'a>,
     rng: Chance,
+    homesickness: f64,
     /// The hosts of its part.
     hosts: Vec<HostIndex>,
     /// Whether each host is in its part.
@@ -30,8 +31,10 @@ pub(super) struct Worker<'a> {
 impl<'a> Worker<'a> {
     pub(super) fn new(state: State<'a>, seed: u64) -> Self {
         let hosts = state.core.hosts;
+        let holds = state.core.transient.contains(&true);
         Self {
             state,
+            homesickness: HOMESICKNESS[usize::from(holds)],
             rng: Chance::new(seed),
             hosts: Vec::new(),
             inside: vec![false; hosts],
@@ -89,7 +92,7 @@ impl<'a> Worker<'a> {
 
     #[inline]
     fn accepts(&mut self, delta: i64, turns: i64, temperature: f64) -> bool {
-        let biased = delta as f64 + turns as f64 * HOMESICKNESS * temperature;
+        let biased = delta as f64 + turns as f64 * self.homesickness * temperature;
         biased <= 0.0 || biased < self.rng.exponential() * temperature
     }
 

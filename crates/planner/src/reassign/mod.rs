@@ -15,7 +15,9 @@ pub use model::{
     Balance, Distance, Group, GroupIndex, GroupRule, Host, HostIndex, HostSet, Model, NOWHERE,
     Resource, Vm, VmIndex,
 };
+pub(crate) use repair::take_best;
 pub use search::{Alone, Crew, Job, Options, Search, Solution, solve};
+pub(crate) use state::State;
 
 /// Why a model cannot be worked with.
 #[derive(Debug, Clone, PartialEq, Eq)]

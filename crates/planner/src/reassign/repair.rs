@@ -14,7 +14,7 @@ const LEAVERS: usize = 12;
 /// exclude each other.
 pub(super) fn repair(state: &mut State<'_>) {
     for vm in homeless(state) {
-        if !take_best(state, vm) {
+        if !take_best(state, vm, &[]) {
             make_room(state, vm);
         }
     }
@@ -31,16 +31,8 @@ fn homeless(state: &State<'_>) -> Vec<VmIndex> {
         place == NOWHERE || !core.allows(*vm, place)
     });
     let mut wanted: Vec<VmIndex> = wanted.collect();
-    let size = |vm: VmIndex| -> i128 {
-        // The largest share of any resource of the whole fleet, in billionths.
-        let shares = core.demand(vm).iter().zip(&core.offered);
-        shares
-            .map(|(d, o)| i128::from(*d) * 1_000_000_000 / i128::from((*o).max(1)))
-            .max()
-            .unwrap_or(0)
-    };
     let cost = |vm: VmIndex| core.place_cost(vm, state.place[vm as usize]);
-    wanted.sort_by_cached_key(|vm| (std::cmp::Reverse((cost(*vm), size(*vm))), *vm));
+    wanted.sort_by_cached_key(|vm| (std::cmp::Reverse((cost(*vm), state.largest_share(*vm))), *vm));
     wanted
 }
 
@@ -50,8 +42,11 @@ pub(super) fn best(state: &State<'_>, vm: VmIndex, except: HostIndex) -> Option<
     hosts.filter_map(|host| Some((state.shift(vm, host)?, host))).min()
 }
 
-fn take_best(state: &mut State<'_>, vm: VmIndex) -> bool {
-    let Some((delta, host)) = best(state, vm, NOWHERE) else { return false };
+/// Moves the VM to the cheapest host that can take it, other than `except`.
+pub(crate) fn take_best(state: &mut State<'_>, vm: VmIndex, except: &[HostIndex]) -> bool {
+    let hosts = (0..state.core.hosts as HostIndex).filter(|h| !except.contains(h));
+    let found = hosts.filter_map(|host| Some((state.shift(vm, host)?, host))).min();
+    let Some((delta, host)) = found else { return false };
     state.shift_by(vm, host, delta);
     true
 }
@@ -155,7 +150,7 @@ fn part(state: &mut State<'_>) {
             place != NOWHERE && core.rules[*g as usize].exclusive && state.in_group(*g, place) > 1
         });
         if beside {
-            take_best(state, vm);
+            take_best(state, vm, &[]);
         }
     }
 }

@@ -127,7 +127,7 @@ impl<'a> Search<'a> {
     /// whole budget that is spent, 0 to 1: the later, the fewer moves that make the
     /// assignment worse are taken.
     pub fn round(&mut self, crew: &dyn Crew, moves: u64, progress: f64) {
-        let temperature = self.hot * power(self.cold / self.hot, progress);
+        let temperature = self.hot * power(self.cold / self.hot, cooled(progress));
         self.deal();
         let jobs = self
             .workers
@@ -214,23 +214,44 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Applies another worker's round, unless a group that was whole would not be.
+/// Applies another worker's round, unless it would break more of a group than is
+/// broken.
 fn apply(base: &mut State<'_>, theirs: &[(VmIndex, HostIndex)]) {
     let core = base.core;
     let undo: Vec<_> = theirs.iter().map(|(vm, _)| (*vm, base.place[*vm as usize])).collect();
     let groups = theirs.iter().flat_map(|(vm, _)| core.groups.at(*vm)).copied();
-    let whole: Vec<GroupIndex> = groups.filter(|g| base.group_holds(*g)).collect();
+    let mut groups: Vec<GroupIndex> = groups.collect();
+    groups.sort_unstable();
+    groups.dedup();
+    let before: Vec<_> = groups.iter().map(|g| base.faults(*g)).collect();
     theirs.iter().for_each(|(vm, to)| base.relocate(*vm, *to));
-    if !whole.iter().all(|g| base.group_holds(*g)) {
+    let no_worse = groups.iter().zip(&before).all(|(g, (short, unserved))| {
+        let now = base.faults(*g);
+        now.0 <= *short && now.1.iter().all(|fault| unserved.contains(fault))
+    });
+    if !no_worse {
         undo.iter().for_each(|(vm, to)| base.relocate(*vm, *to));
+    }
+}
+
+/// How far down the temperature is, on a logarithmic scale. The hotter half, where
+/// loads are settled, gets most of the time; the colder one only settles moves that
+/// differ little.
+fn cooled(progress: f64) -> f64 {
+    const HOTTER: f64 = 0.7;
+    let progress = progress.clamp(0.0, 1.0);
+    if progress < HOTTER {
+        progress / HOTTER / 2.0
+    } else {
+        0.5 + (progress - HOTTER) / (1.0 - HOTTER) / 2.0
     }
 }
 
 /// Samples by which the temperatures are chosen.
 const SAMPLES: usize = 2_000;
 
-/// The temperatures of begin and end: at first what moving a VM changes on average
-/// is taken easily, at last not even the smallest cost of a move is.
+/// The temperatures of begin and end: shares of what moving a VM changes on average,
+/// and of the smallest cost of a move.
 fn temperatures(state: &State<'_>, rng: &mut Chance) -> (f64, f64) {
     let core = state.core;
     let mut sum = 0.0;
@@ -240,8 +261,8 @@ fn temperatures(state: &State<'_>, rng: &mut Chance) -> (f64, f64) {
             sum += state.load_change(vm as VmIndex, host as HostIndex);
         }
     }
-    let hot = (sum / SAMPLES as f64).max(1.0);
+    let hot = (sum / SAMPLES as f64 / 4.0).max(1.0);
     let costs = core.model.vms.iter().map(|v| v.move_cost).filter(|c| *c > 0);
-    let least = costs.min().map_or(hot * 1e-6, |c| c as f64);
+    let least = costs.min().map_or(hot * 1e-6, |c| c as f64 / 4.0);
     (hot, least.min(hot))
 }

@@ -9,7 +9,7 @@ pub(super) const NOBODY: VmIndex = VmIndex::MAX;
 
 /// An assignment and its sums.
 #[derive(Debug, Clone)]
-pub(super) struct State<'a> {
+pub(crate) struct State<'a> {
     pub(super) core: &'a Core<'a>,
     /// Where each VM is.
     pub(super) place: Vec<HostIndex>,
@@ -62,7 +62,7 @@ impl Moves {
 
 impl<'a> State<'a> {
     /// The state of an assignment, valid or not.
-    pub(super) fn new(core: &'a Core<'a>, place: &[HostIndex]) -> Self {
+    pub(crate) fn new(core: &'a Core<'a>, place: &[HostIndex]) -> Self {
         let r = core.resources;
         let mut sums = vec![0; core.hosts * r * 2];
         for (h, host) in core.model.hosts.iter().enumerate() {
@@ -136,6 +136,53 @@ impl<'a> State<'a> {
     pub(super) fn over(&self, host: HostIndex) -> &[i64] {
         let r = self.core.resources;
         &self.sums[host as usize * r * 2 + r..][..r]
+    }
+
+    /// Where a VM is.
+    pub(crate) fn place(&self, vm: VmIndex) -> HostIndex {
+        self.place[vm as usize]
+    }
+
+    /// How many VMs are on a host.
+    pub(crate) fn on(&self, host: HostIndex) -> u32 {
+        self.count[host as usize]
+    }
+
+    /// The largest share of any resource of the whole fleet that a VM needs, in
+    /// billionths.
+    pub(crate) fn largest_share(&self, vm: VmIndex) -> i128 {
+        let shares = self.core.demand(vm).iter().zip(&self.core.offered);
+        let share = |d: i64, o: i64| i128::from(d) * 1_000_000_000 / i128::from(o.max(1));
+        shares.map(|(d, o)| share(*d, *o)).max().unwrap_or(0)
+    }
+
+    /// How much of each resource a host lacks for a VM that is not there.
+    pub(crate) fn missing(&self, vm: VmIndex, host: HostIndex) -> Vec<i64> {
+        let back = self.core.origin[vm as usize] == host;
+        let each = self.room(host).iter().zip(self.core.demand(vm)).zip(&self.core.transient);
+        let lacks = each.map(
+            |((room, demand), held)| {
+                if back && *held { 0 } else { (demand - room).max(0) }
+            },
+        );
+        lacks.collect()
+    }
+
+    /// Groups whose rule keeps a VM off a host because another one is there.
+    pub(crate) fn excluded_by(&self, vm: VmIndex, host: HostIndex) -> impl Iterator<Item = u32> {
+        let groups = self.core.groups.at(vm).iter().copied();
+        groups.filter(move |g| {
+            self.core.rules[*g as usize].exclusive
+                && self.place[vm as usize] != host
+                && self.in_group(*g, host) > 0
+        })
+    }
+
+    /// Groups that would be in too few domains if a VM went to a host.
+    pub(crate) fn unspread_by(&self, vm: VmIndex, host: HostIndex) -> impl Iterator<Item = u32> {
+        let from = self.place[vm as usize];
+        let groups = self.core.groups.at(vm).iter().copied();
+        groups.filter(move |g| from != NOWHERE && !self.spread_allows(*g, from, host))
     }
 
     /// What a host's VMs use above its capacity.
@@ -282,7 +329,7 @@ impl<'a> State<'a> {
 
     /// Change of cost if the VM goes to a host; `None` if it may not.
     #[inline]
-    pub(super) fn shift(&self, vm: VmIndex, to: HostIndex) -> Option<i64> {
+    pub(crate) fn shift(&self, vm: VmIndex, to: HostIndex) -> Option<i64> {
         let from = self.place[vm as usize];
         let may = from != to
             && self.core.allows(vm, to)
@@ -293,7 +340,7 @@ impl<'a> State<'a> {
 
     /// Change of cost if the VM goes to a host, allowed or not.
     #[inline]
-    pub(super) fn delta(&self, vm: VmIndex, to: HostIndex) -> i64 {
+    pub(crate) fn delta(&self, vm: VmIndex, to: HostIndex) -> i64 {
         let core = self.core;
         let from = self.place[vm as usize];
         let demand = core.demand(vm);
@@ -427,7 +474,7 @@ impl<'a> State<'a> {
     }
 
     /// Moves the VM, allowed or not.
-    pub(super) fn relocate(&mut self, vm: VmIndex, to: HostIndex) {
+    pub(crate) fn relocate(&mut self, vm: VmIndex, to: HostIndex) {
         let from = self.place[vm as usize];
         if from != to {
             let delta = self.delta(vm, to);
@@ -494,21 +541,28 @@ impl<'a> State<'a> {
         }
     }
 
-    /// Whether the group keeps its spread, and its needs and those who need it are
-    /// served.
-    pub(super) fn group_holds(&self, g: GroupIndex) -> bool {
+    /// What is broken about a group's spread and needs, and about the needs of those
+    /// who need it: the domains that are missing, and neighbourhood, who and whom.
+    pub(super) fn faults(&self, g: GroupIndex) -> (u32, Vec<(u32, GroupIndex, GroupIndex)>) {
         let core = self.core;
         let row = core.domain_row[g as usize];
-        if row != NO_ROW && self.domains[row as usize] < core.rules[g as usize].spread {
-            return false;
-        }
+        let short = match row {
+            NO_ROW => 0,
+            row => core.rules[g as usize].spread.saturating_sub(self.domains[row as usize]),
+        };
+        let mut unserved = Vec::new();
         if core.near_row[g as usize] == NO_ROW {
-            return true;
+            return (short, unserved);
         }
-        (0..core.nears as u32).all(|n| {
-            let here = self.near(g, n) > 0;
-            let served = !here || core.needs.at(g).iter().all(|x| self.near(*x, n) > 0);
-            served && (here || core.needed_by.at(g).iter().all(|x| self.near(*x, n) == 0))
-        })
+        for near in 0..core.nears as u32 {
+            if self.near(g, near) > 0 {
+                let missing = core.needs.at(g).iter().filter(|x| self.near(**x, near) == 0);
+                unserved.extend(missing.map(|x| (near, g, *x)));
+            } else {
+                let left = core.needed_by.at(g).iter().filter(|x| self.near(**x, near) > 0);
+                unserved.extend(left.map(|x| (near, *x, g)));
+            }
+        }
+        (short, unserved)
     }
 }

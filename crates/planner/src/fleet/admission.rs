@@ -1,0 +1,67 @@
+//! Whether a fleet survives the loss of hosts: every protected VM of the lost ones
+//! finds a place on those that are left.
+
+use types::{Admission, Fleet, HostId};
+
+use super::compile::rank;
+use crate::reassign::{Core, HostIndex, Model, NOWHERE, State, VmIndex, take_best};
+
+/// Plays the failures that the policy names: of every host, each together with those
+/// that carry most beside it. `None` where the policy names none.
+pub(super) fn survives(fleet: &Fleet, model: &Model, place: &[HostIndex]) -> Option<Admission> {
+    let failures = fleet.policy.survive_host_failures;
+    if failures == 0 {
+        return None;
+    }
+    let mut fresh = model.clone();
+    // What failed holds nothing, and who is restarted pays nothing for moving.
+    fresh.vms.iter_mut().for_each(|vm| vm.origin = NOWHERE);
+    fresh.resources.iter_mut().for_each(|r| r.transient = false);
+    let core = Core::new(&fresh).ok()?;
+    let mut state = State::new(&core, place);
+    let mut heaviest: Vec<(std::cmp::Reverse<u32>, HostIndex)> =
+        (0..fleet.hosts.len() as HostIndex).map(|h| (std::cmp::Reverse(state.on(h)), h)).collect();
+    heaviest.sort_unstable();
+    let mut worst = Admission { failures, fails_with: Vec::new(), lost: Vec::new() };
+    for (_, host) in &heaviest {
+        let others = heaviest.iter().map(|(_, h)| *h).filter(|h| h != host);
+        let dead: Vec<HostIndex> =
+            std::iter::once(*host).chain(others.take(failures as usize - 1)).collect();
+        let lost = lost(fleet, &mut state, &dead);
+        if lost.len() > worst.lost.len() {
+            let name = |h: &HostIndex| -> HostId { fleet.hosts[*h as usize].name.clone() };
+            worst.fails_with = dead.iter().map(name).collect();
+            worst.lost = lost.iter().map(|vm| fleet.vms[*vm as usize].name.clone()).collect();
+        }
+    }
+    Some(worst)
+}
+
+/// Protected VMs that find no place once these hosts are dead; the state is the same
+/// again afterwards.
+fn lost(fleet: &Fleet, state: &mut State<'_>, dead: &[HostIndex]) -> Vec<VmIndex> {
+    let protected = |vm: &VmIndex| {
+        let rank = rank(fleet, &fleet.vms[*vm as usize]) as u32;
+        fleet.policy.protected_tiers.is_none_or(|tiers| rank < tiers)
+    };
+    let mut restarted: Vec<(VmIndex, HostIndex)> = (0..fleet.vms.len() as VmIndex)
+        .map(|vm| (vm, state.place(vm)))
+        .filter(|(_, host)| dead.contains(host))
+        .collect();
+    let largest = |vm: VmIndex| std::cmp::Reverse(state.largest_share(vm));
+    restarted
+        .sort_by_cached_key(|(vm, _)| (rank(fleet, &fleet.vms[*vm as usize]), largest(*vm), *vm));
+    for (vm, _) in &restarted {
+        state.relocate(*vm, NOWHERE);
+    }
+    let mut lost = Vec::new();
+    for (vm, _) in restarted.iter().filter(|(vm, _)| protected(vm)) {
+        if !take_best(state, *vm, dead) {
+            lost.push(*vm);
+        }
+    }
+    for (vm, host) in restarted {
+        state.relocate(vm, host);
+    }
+    lost
+}
