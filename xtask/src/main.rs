@@ -9,6 +9,7 @@ mod e2e;
 mod fleet;
 mod guests;
 mod proc;
+mod scenario;
 mod setup;
 mod tidy;
 
@@ -44,6 +45,9 @@ enum Task {
     CpuModels(cpu_models::Args),
     /// Migrate with a fault at every point, watched by instruments that trust nobody.
     Chaos(chaos::Args),
+    /// Play what a user meets in a lab, and check what must hold.
+    #[command(subcommand)]
+    Scenario(scenario::Scenario),
     /// Measure.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -77,6 +81,7 @@ fn run(task: Task) -> Result<()> {
         Task::Bench(bench) => bench::run(&repository(), &bench),
         Task::CpuModels(args) => cpu_models::run(&repository(), &args),
         Task::Chaos(args) => chaos::run(&repository(), &args),
+        Task::Scenario(scenario) => scenario::run(&repository(), &scenario),
         Task::E2e(args) => e2e::run(&repository(), &args),
         Task::Setup { yes, newer_qemu } => {
             setup::run(yes, false)?;

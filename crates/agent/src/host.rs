@@ -1,12 +1,13 @@
 //! What the tasks of one agent share.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use api::body::{HostFacts, VmFacts};
 use api::client::Client;
 use tokio::sync::Notify;
-use types::{AttemptId, VmId};
+use types::{AttemptId, HostOffer, VmId};
 use vmm::Hypervisor;
 
 use crate::config::AgentConfig;
@@ -19,6 +20,7 @@ pub(crate) struct Host {
     pub(crate) client: Client,
     pub(crate) journal: Journal,
     pub(crate) board: Board,
+    pub(crate) offer: Offer,
 }
 
 impl Host {
@@ -55,6 +57,55 @@ impl Host {
                 .cloned()
                 .collect(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            offer: self.offer.read(),
+        }
+    }
+}
+
+/// What the host offers, as it was found last.
+#[derive(Default)]
+pub(crate) struct Offer(Mutex<Option<HostOffer>>);
+
+impl Offer {
+    fn read(&self) -> Option<HostOffer> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether it is another one than before, of which others should know soon.
+    fn set(&self, offer: HostOffer) -> bool {
+        let mut now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is free changes all the time.
+        let same = now.as_ref().is_some_and(|now| {
+            HostOffer { memory_available: offer.memory_available, ..now.clone() } == offer
+        });
+        *now = Some(offer);
+        !same
+    }
+}
+
+/// How often the host is looked at.
+const LOOK: Duration = Duration::from_secs(3);
+
+impl Host {
+    /// Looks at what the host offers. Storage that hangs keeps only this waiting.
+    pub(crate) async fn look(self: &Arc<Self>) {
+        let host = self.clone();
+        let look = move || host.hypervisor.offer(&host.config.host);
+        match tokio::task::spawn_blocking(look).await {
+            Ok(offer) => {
+                if self.offer.set(offer) {
+                    self.board.changed.notify_one();
+                }
+            }
+            Err(error) => tracing::warn!(%error, "cannot look at what this host offers"),
+        }
+    }
+
+    /// Looks again and again.
+    pub(crate) async fn keep_looking(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            self.look().await;
         }
     }
 }

@@ -30,8 +30,11 @@ use vmm::Hypervisor;
 pub use config::{AgentConfig, ConfigError, DataPlane};
 pub use journal::JournalError;
 
-use crate::host::{Board, Host};
+use crate::host::{Board, Host, Offer};
 use crate::journal::Journal;
+
+/// For the first look at what the host offers.
+const FIRST_LOOK: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Why an agent cannot run.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +82,10 @@ pub async fn run(config: AgentConfig) -> Result<(), AgentError> {
         }
     }
     tracing::info!(host = %config.host, vms = records.len(), "agent runs");
-    let host = Arc::new(Host { config, hypervisor, client, journal, board: Board::default() });
-    sync::run(host, poll, records).await;
+    let (board, offer) = (Board::default(), Offer::default());
+    let host = Arc::new(Host { config, hypervisor, client, journal, board, offer });
+    // What is told first is complete, unless storage hangs.
+    let _ = tokio::time::timeout(FIRST_LOOK, host.look()).await;
+    tokio::join!(sync::run(host.clone(), poll, records), host.keep_looking());
     Ok(())
 }

@@ -37,6 +37,16 @@ const LAST_WORDS: Duration = Duration::from_millis(200);
 /// After something failed it is tried again this much later.
 const RETRY: Duration = Duration::from_secs(1);
 
+/// Devices may come and go without a word.
+const LOOK: Duration = Duration::from_secs(5);
+/// Most reasons that are told.
+const MAX_BLOCKERS: usize = 4;
+
+/// A text of QEMU's, within bounds.
+fn short(text: &str) -> String {
+    text.chars().take(300).collect()
+}
+
 /// Runs the VM's task for ever; `adopted` is told when a QEMU from before has been found or not.
 pub(crate) async fn run(
     host: Arc<Host>,
@@ -242,6 +252,7 @@ impl Vm {
     /// Says on the board what is seen.
     pub(crate) async fn publish(&mut self) {
         let seen = self.look().await;
+        let blockers = self.blockers().await;
         let view = self.view.borrow();
         let owned = view.intent.is_some();
         let here = self.record.instance.is_some();
@@ -257,9 +268,24 @@ impl Vm {
             ended: self.record.ended,
             machine: self.record.instance.as_ref().map(|i| i.spec.machine.clone()),
             error: self.error.clone(),
+            blockers,
         });
         drop(view);
         self.host.board.set(self.record.vm, Entry { facts, attempts: self.attempts() });
+    }
+
+    /// Why QEMU would refuse to migrate.
+    async fn blockers(&self) -> Vec<String> {
+        let Some(instance) = &self.qemu else { return Vec::new() };
+        match instance.qmp.query_migrate().await {
+            Ok(migration) => {
+                migration.blocked.iter().take(MAX_BLOCKERS).map(|t| short(t)).collect()
+            }
+            Err(error) => {
+                tracing::debug!(vm = %self.record.vm, %error, "QEMU does not tell what blocks it");
+                Vec::new()
+            }
+        }
     }
 
     fn attempts(&self) -> Vec<AttemptId> {
@@ -296,6 +322,7 @@ impl Vm {
         };
         let closed = tokio::select! {
             _ = exit => false,
+            () = tokio::time::sleep(LOOK) => false,
             event = event => match event {
                 Some(event) => {
                     if by_guest(&event) {

@@ -3,8 +3,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use types::{
-    AttemptId, AttemptPhase, AttemptRecord, Bytes, Epoch, HostId, Incarnation, MigrationReport,
-    Mode, Ownership, PageCounts, PoolName, Problem, Progress, RunState, Side, VmId, VmName, VmSpec,
+    AttemptId, AttemptPhase, AttemptRecord, Bytes, Epoch, HostId, HostOffer, Incarnation,
+    MigrationReport, Mode, Ownership, PageCounts, PoolName, Problem, Progress, RunState, Side,
+    VmId, VmName, VmSpec,
 };
 
 /// What an agent says of its host; replaces what it said before.
@@ -39,6 +40,10 @@ pub struct HostFacts {
     pub pools: Vec<PoolName>,
     /// Agent's version.
     pub version: String,
+    /// What is compared in detail before a VM comes or goes; absent from an agent of
+    /// an earlier version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offer: Option<HostOffer>,
 }
 
 /// What an agent sees of a VM.
@@ -60,6 +65,9 @@ pub struct VmFacts {
     pub ended: Option<Ended>,
     /// Why the last thing asked for could not be done.
     pub error: Option<String>,
+    /// Why its QEMU says that it cannot migrate; empty: it can.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blockers: Vec<String>,
 }
 
 /// How a QEMU ended that nobody ended.
@@ -226,6 +234,74 @@ pub struct HostView {
     pub heard_seconds: Option<f64>,
     /// VMs it owns.
     pub vms: Vec<VmName>,
+    /// Nothing new goes there; absent: it takes VMs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cordon: Option<Cordon>,
+}
+
+/// `POST /v1/hosts/{host}/cordon`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct CordonRequest {
+    /// Why, for others to read; at most 200 characters.
+    pub reason: Option<String>,
+}
+
+/// That nothing new goes to a host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Cordon {
+    /// Who asked for it.
+    pub by: String,
+    /// When, RFC 3339.
+    pub time: String,
+    /// Why.
+    pub reason: Option<String>,
+}
+
+/// What a migration would meet, found out without touching anything.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct PreflightView {
+    /// The VM.
+    pub vm: VmName,
+    /// The host it is on.
+    pub from: Option<HostId>,
+    /// The host it would go to; absent where it would be refused.
+    pub to: Option<HostId>,
+    /// Why it would be refused.
+    pub refusal: Option<Problem>,
+    /// What stands against moving the VM at all.
+    pub refusals: Vec<Problem>,
+    /// Every other host, by name.
+    pub hosts: Vec<Candidate>,
+    /// What can be said about the migration.
+    pub forecast: Forecast,
+}
+
+/// A host that a VM might go to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Candidate {
+    /// The host.
+    pub host: HostId,
+    /// All that stands against it; nothing: the VM may go there.
+    pub refusals: Vec<Problem>,
+}
+
+/// What is known beforehand of a migration. Nothing is guessed: times are those of
+/// the VM's last migration that completed.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Forecast {
+    /// Size of the guest's memory.
+    pub memory_bytes: u64,
+    /// The migration that the rest is taken from; absent: there is none.
+    pub attempt: Option<AttemptId>,
+    /// What it took from the request to the last clean-up.
+    pub total_seconds: Option<f64>,
+    /// Its blackout.
+    pub blackout_seconds: Option<f64>,
+    /// Bytes it sent.
+    pub sent_bytes: Option<u64>,
+    /// How its memory travelled.
+    pub mode: Option<Mode>,
 }
 
 /// A VM, as shown.

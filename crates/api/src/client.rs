@@ -123,6 +123,18 @@ impl Client {
         body: Option<&B>,
         timeout: Duration,
     ) -> Result<T, ClientError> {
+        self.request_with(method, path, body, None, timeout).await
+    }
+
+    /// As [`Self::request`], with an idempotency key, which makes it repeatable.
+    async fn request_with<B: Serialize + Sync, T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&B>,
+        key: Option<&str>,
+        timeout: Duration,
+    ) -> Result<T, ClientError> {
         let body = match body {
             Some(body) => {
                 serde_json::to_vec(body).map_err(|e| self.garbled(format!("own request: {e}")))?
@@ -132,7 +144,7 @@ impl Client {
         if body.len() > MAX_REQUEST {
             return Err(ClientError::Problem(too_large()));
         }
-        let sent = self.connections.exchange(&method, path, body.into());
+        let sent = self.connections.exchange(&method, path, key, body.into());
         let answer = match tokio::time::timeout(timeout, sent).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(SendError::Unreachable(why))) => return Err(self.unreachable(why)),

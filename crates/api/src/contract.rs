@@ -3,11 +3,12 @@
 //! A new one is written here, given to the controller's routes, and has a method in
 //! the client; the OpenAPI document follows by itself.
 
-use types::{AttemptId, Ownership, Progress, VmId, VmName, VmSpec};
+use types::{AttemptId, HostId, Ownership, Progress, VmId, VmName, VmSpec};
 
 use crate::body::{
-    AttemptEvent, AttemptIntent, AttemptView, EventsQuery, HistoryEvent, HistoryQuery, HostView,
-    MigrateRequest, Nothing, OwnershipRequest, StartRequest, SyncReply, SyncRequest, VmView,
+    AttemptEvent, AttemptIntent, AttemptView, CordonRequest, EventsQuery, HistoryEvent,
+    HistoryQuery, HostView, MigrateRequest, Nothing, OwnershipRequest, PreflightView, StartRequest,
+    SyncReply, SyncRequest, VmView,
 };
 use crate::operation::{Operation, Verb};
 use crate::path;
@@ -19,6 +20,20 @@ pub const OPENAPI: Operation<(), Nothing, serde_json::Value> =
 /// Every host.
 pub const HOSTS: Operation<(), Nothing, Vec<HostView>> =
     Operation::read("listHosts", path::HOSTS, "Every host that has been heard.");
+/// Keeps new VMs off a host.
+pub const HOST_CORDON: Operation<HostId, CordonRequest, HostView> = Operation::change(
+    "cordonHost",
+    Verb::Post,
+    path::HOST_CORDON,
+    "Lets nothing new go to a host; its VMs stay.",
+);
+/// Lets VMs go to a host again.
+pub const HOST_UNCORDON: Operation<HostId, Nothing, HostView> = Operation::change(
+    "uncordonHost",
+    Verb::Post,
+    path::HOST_UNCORDON,
+    "Lets VMs go to a host again.",
+);
 
 /// Every VM.
 pub const VMS: Operation<(), Nothing, Vec<VmView>> =
@@ -60,6 +75,14 @@ pub const VM_MIGRATE: Operation<VmName, MigrateRequest, AttemptView> = Operation
     "Begins a migration; its attempt tells how it goes.",
 )
 .status(202);
+/// What a migration would meet.
+pub const VM_PREFLIGHT: Operation<VmName, MigrateRequest, PreflightView> = Operation::change(
+    "preflightMigration",
+    Verb::Post,
+    path::VM_PREFLIGHT,
+    "Tells what a migration would meet: where to, how long, and every refusal of every host.",
+)
+.only_asks();
 /// Gives a migration up.
 pub const VM_CANCEL: Operation<VmName, Nothing, AttemptView> = Operation::change(
     "cancelMigration",

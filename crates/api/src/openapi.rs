@@ -99,7 +99,11 @@ impl Document {
     }
 
     fn responses<P, B, A: JsonSchema, Q>(&mut self, operation: &Operation<P, B, A, Q>) -> Value {
-        let schema = self.told.subschema_for::<A>().to_value();
+        // "Anything" is an object here; generators do not read a bare `true`.
+        let schema = match self.told.subschema_for::<A>().to_value() {
+            Value::Bool(_) => json!({ "type": "object" }),
+            schema => schema,
+        };
         let problem = self.told.subschema_for::<ProblemDetails>();
         let content = match operation.kind {
             Kind::Stream => json!({ "text/event-stream": { "schema": { "type": "string" } } }),

@@ -21,6 +21,12 @@ pub const AGENT_SETTLE: &str = "/v1/agent/vms/{vm}/settle";
 
 /// `GET`: every [`HostView`](crate::body::HostView).
 pub const HOSTS: &str = "/v1/hosts";
+/// `POST`: a [`CordonRequest`](crate::body::CordonRequest).
+pub const HOST_CORDON: &str = "/v1/hosts/{host}/cordon";
+/// `POST {}`.
+pub const HOST_UNCORDON: &str = "/v1/hosts/{host}/uncordon";
+/// `POST`: a [`MigrateRequest`](crate::body::MigrateRequest), only to be looked at.
+pub const VM_PREFLIGHT: &str = "/v1/vms/{vm}/preflight";
 /// `GET`: every [`VmView`](crate::body::VmView); `POST`: a [`VmSpec`](types::VmSpec).
 pub const VMS: &str = "/v1/vms";
 /// `GET`, `DELETE`: one VM, by name or UUID.

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use api::body::HostView;
+use api::body::{Cordon, HostView};
 use types::{
     AttemptId, AttemptPhase, Bytes, HostId, MemoryPages, Ownership, Problem, RunState, VmId, VmSpec,
 };
@@ -23,6 +23,7 @@ struct Promised {
 pub(crate) struct Fleet {
     pub(crate) vms: Vec<(VmId, Vm, Option<Ownership>)>,
     pub(crate) open: Vec<Attempt>,
+    pub(crate) cordons: BTreeMap<HostId, Cordon>,
 }
 
 impl Fleet {
@@ -43,7 +44,10 @@ impl Fleet {
         let mut open: Vec<Attempt> =
             parse_all(&attempts.into_iter().flatten().collect::<Vec<_>>())?;
         open.retain(|attempt| attempt.record.phase != AttemptPhase::Done);
-        Ok(Self { vms, open })
+        let entries = shell.all(keys::CORDONS).await?;
+        let hosts = entries.iter().filter_map(|entry| keys::tail(&entry.key));
+        let cordons = hosts.zip(parse_all(&entries)?).collect();
+        Ok(Self { vms, open, cordons })
     }
 
     /// Memory that is promised on each host: VMs that shall run or were seen
@@ -97,6 +101,7 @@ impl Fleet {
             planner::Host {
                 id: facts.host.clone(),
                 up: host.up(),
+                cordoned: self.cordons.contains_key(&facts.host),
                 free: free(facts.memory, facts.memory_used, promised.normal),
                 free_huge: free(facts.hugepages, facts.hugepages_used, promised.huge),
                 uefi: facts.uefi.clone(),
@@ -104,6 +109,7 @@ impl Fleet {
                 accel: facts.accel.clone(),
                 bridges: facts.bridges.clone(),
                 pools: facts.pools.clone(),
+                offer: facts.offer.clone(),
             }
         };
         seen.hosts.values().map(host).collect()
@@ -128,6 +134,7 @@ impl Fleet {
                 up: host.up(),
                 heard_seconds: Some(host.heard.elapsed().as_secs_f64()),
                 vms,
+                cordon: self.cordons.get(&host.facts.host).cloned(),
             }
         };
         seen.hosts.values().map(view).collect()

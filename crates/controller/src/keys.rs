@@ -1,6 +1,6 @@
 //! Names of the store's records.
 
-use types::{AttemptId, VmId, VmName};
+use types::{AttemptId, HostId, VmId, VmName};
 
 /// Format and incarnation.
 pub(crate) const META: &str = "/meta";
@@ -12,6 +12,16 @@ pub(crate) const VMS: &str = "/vm/";
 pub(crate) const OPENS: &str = "/open/";
 /// Prefix of the history.
 pub(crate) const HISTORY: &str = "/history/";
+
+/// Prefix of the hosts that are cordoned.
+pub(crate) const CORDONS: &str = "/cordon/";
+/// Prefix of the attempts.
+pub(crate) const ATTEMPTS: &str = "/attempt/";
+
+/// Stands as long as a host is cordoned ([`Cordon`](api::body::Cordon)).
+pub(crate) fn cordon(host: &HostId) -> Vec<u8> {
+    format!("{CORDONS}{host}").into_bytes()
+}
 
 /// A VM ([`Vm`](crate::core::Vm)).
 pub(crate) fn vm(id: VmId) -> Vec<u8> {
@@ -30,7 +40,7 @@ pub(crate) fn own(id: VmId) -> Vec<u8> {
 
 /// An attempt ([`Attempt`](crate::core::Attempt)); kept for ever.
 pub(crate) fn attempt(id: AttemptId) -> Vec<u8> {
-    format!("/attempt/{id}").into_bytes()
+    format!("{ATTEMPTS}{id}").into_bytes()
 }
 
 /// Stands as long as an attempt is not done; its value is the VM's id.

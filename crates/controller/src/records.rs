@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use api::body::Cordon;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use store::{Entry, Transaction};
@@ -11,11 +12,13 @@ use crate::core::{Attempt, Note, Vm};
 use crate::keys;
 
 /// Which records a change is about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Scope {
     /// The VM.
-    pub(crate) vm: VmId,
-    /// Its name, where that record changes too.
+    pub(crate) vm: Option<VmId>,
+    /// The host, where it is about that.
+    pub(crate) host: Option<HostId>,
+    /// The VM's name, where that record changes too.
     pub(crate) name: Option<VmName>,
     /// The attempt.
     pub(crate) attempt: Option<AttemptId>,
@@ -23,7 +26,11 @@ pub(crate) struct Scope {
 
 impl Scope {
     pub(crate) fn vm(vm: VmId) -> Self {
-        Self { vm, name: None, attempt: None }
+        Self { vm: Some(vm), ..Self::default() }
+    }
+
+    pub(crate) fn host(host: HostId) -> Self {
+        Self { host: Some(host), ..Self::default() }
     }
 
     pub(crate) fn attempt(self, attempt: AttemptId) -> Self {
@@ -36,7 +43,9 @@ impl Scope {
 
     /// The keys of the records, in the order that [`Records::read`] expects.
     pub(crate) fn keys(&self) -> Vec<Vec<u8>> {
-        let mut keys = vec![keys::vm(self.vm), keys::own(self.vm), keys::gone(self.vm)];
+        let of_vm = |vm| [keys::vm(vm), keys::own(vm), keys::gone(vm)];
+        let mut keys: Vec<Vec<u8>> = self.vm.map(of_vm).into_iter().flatten().collect();
+        keys.extend(self.host.as_ref().map(keys::cordon));
         keys.extend(self.attempt.map(keys::attempt));
         keys.extend(self.name.as_ref().map(keys::name));
         keys
@@ -57,6 +66,7 @@ pub(crate) struct Records {
     pub(crate) vm: Option<Vm>,
     pub(crate) own: Option<Ownership>,
     pub(crate) gone: Option<Gone>,
+    pub(crate) cordon: Option<Cordon>,
     pub(crate) attempt: Option<Attempt>,
     pub(crate) name: Option<VmId>,
     /// The revision of the VM's last change; 0: there is no VM.
@@ -70,17 +80,22 @@ pub(crate) struct Records {
 impl Records {
     /// Reads what the store gave for a scope's keys.
     pub(crate) fn read(scope: &Scope, entries: &[Option<Entry>]) -> Result<Self, Problem> {
-        let revision =
-            |index| entries.get(index).and_then(Option::as_ref).map_or(0, |e: &Entry| e.revision);
+        let of_vm = scope.vm.is_some();
+        let revision = |index| {
+            let entry = entries.get(index).and_then(Option::as_ref).filter(|_| of_vm);
+            entry.map_or(0, |e: &Entry| e.revision)
+        };
         let (vm_revision, own_revision) = (revision(0), revision(1));
         let mut entries = entries.iter().map(Option::as_ref);
-        let mut next = || entries.next().flatten();
+        // Only what the scope has stands among the entries.
+        let mut next = |there: bool| if there { entries.next().flatten() } else { None };
         Ok(Self {
-            vm: parse(next())?,
-            own: parse(next())?,
-            gone: parse(next())?,
-            attempt: if scope.attempt.is_some() { parse(next())? } else { None },
-            name: if scope.name.is_some() { parse(next())? } else { None },
+            vm: parse(next(of_vm))?,
+            own: parse(next(of_vm))?,
+            gone: parse(next(of_vm))?,
+            cordon: parse(next(scope.host.is_some()))?,
+            attempt: parse(next(scope.attempt.is_some()))?,
+            name: parse(next(scope.name.is_some()))?,
             vm_revision,
             own_revision,
             notes: Vec::new(),
@@ -94,9 +109,14 @@ impl Records {
         scope: &Scope,
         transaction: &mut Transaction,
     ) -> Result<(), Problem> {
-        differ(transaction, keys::vm(scope.vm), &before.vm, &self.vm)?;
-        differ(transaction, keys::own(scope.vm), &before.own, &self.own)?;
-        differ(transaction, keys::gone(scope.vm), &before.gone, &self.gone)?;
+        if let Some(vm) = scope.vm {
+            differ(transaction, keys::vm(vm), &before.vm, &self.vm)?;
+            differ(transaction, keys::own(vm), &before.own, &self.own)?;
+            differ(transaction, keys::gone(vm), &before.gone, &self.gone)?;
+        }
+        if let Some(host) = &scope.host {
+            differ(transaction, keys::cordon(host), &before.cordon, &self.cordon)?;
+        }
         if let Some(name) = &scope.name {
             differ(transaction, keys::name(name), &before.name, &self.name)?;
         }

@@ -360,7 +360,7 @@ async fn a_destination_is_chosen_among_those_that_can_take_the_vm() {
     let migrate = "/v1/vms/web01/migrate";
     assert_eq!(rig.refused("POST", migrate, json!({})).await, Code::NoHost);
     let to = json!({ "to": "host-b" });
-    assert_eq!(rig.refused("POST", migrate, to).await, Code::HostUnsuitable);
+    assert_eq!(rig.refused("POST", migrate, to).await, Code::AccelDiffers);
     rig.heard("host-c", &[]).await;
     let view: AttemptView = rig.admin("POST", migrate, json!({})).await;
     assert_eq!(view.report.to.as_str(), "host-c");

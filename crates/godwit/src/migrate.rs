@@ -1,6 +1,7 @@
 //! `godwit migrate`: moves a VM, shows how it goes, tells how it ended.
 
 mod display;
+mod dry;
 mod progress;
 mod report;
 mod watch;
@@ -24,7 +25,7 @@ const TIMEOUT: Duration = Duration::from_secs(3600);
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  godwit migrate web01\n  godwit migrate web01 --to host-b -o json\n  godwit migrate web01 --no-wait"
+    after_help = "Examples:\n  godwit migrate web01\n  godwit migrate web01 --to host-b -o json\n  godwit migrate web01 --no-wait\n  godwit migrate web01 --dry-run"
 )]
 pub(crate) struct Args {
     /// The VM, by name or UUID.
@@ -39,6 +40,10 @@ pub(crate) struct Args {
     /// Longest blackout allowed, in milliseconds [default: 300].
     #[arg(long, value_name = "MS")]
     blackout_budget: Option<u64>,
+    /// Touch nothing; show where it would go, what is known of how long, and all that
+    /// stands against each host.
+    #[arg(long, conflicts_with_all = ["no_wait", "wait", "timeout"])]
+    dry_run: bool,
     #[command(flatten)]
     wait: Wait,
     #[command(flatten)]
@@ -52,6 +57,9 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
         verify: args.verify,
         blackout_budget_ms: args.blackout_budget,
     };
+    if args.dry_run {
+        return dry::run(&client, &args.vm, &request, output).await;
+    }
     // From here on Ctrl-C no longer ends the program by itself.
     let interrupt = Interrupt::catch()?;
     let begun = match client.migrate(&args.vm, &request).await {

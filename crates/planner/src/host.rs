@@ -1,6 +1,6 @@
 //! A host as the planner sees it.
 
-use types::{Bytes, HostId, PoolName};
+use types::{Bytes, HostId, HostOffer, PoolName};
 
 /// What a host offers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub struct Host {
     pub id: HostId,
     /// Its agent has been heard lately.
     pub up: bool,
+    /// Somebody wants nothing new on it.
+    pub cordoned: bool,
     /// Memory that is neither used nor promised.
     pub free: Bytes,
     /// The same of memory in reserved huge pages.
@@ -23,4 +25,7 @@ pub struct Host {
     pub bridges: Vec<PoolName>,
     /// Storage pools.
     pub pools: Vec<PoolName>,
+    /// Everything that is compared in detail. An agent of an earlier version does
+    /// not tell it, and nothing is concluded from its absence.
+    pub offer: Option<HostOffer>,
 }

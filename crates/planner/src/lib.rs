@@ -4,6 +4,7 @@
 
 pub mod balance;
 mod chance;
+mod compare;
 pub mod consolidate;
 pub mod cpu;
 mod demand;
@@ -17,7 +18,7 @@ pub mod reassign;
 
 pub use demand::Demand;
 pub use host::Host;
-pub use migrate::{Move, destination, preflight};
+pub use migrate::{Move, Survey, destination, preflight, survey};
 
 use types::{Code, HostId, Problem, VmName};
 

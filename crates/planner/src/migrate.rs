@@ -2,7 +2,7 @@
 
 use types::{AttemptId, Code, HostId, Problem, RunState};
 
-use crate::demand::unsuitable;
+use crate::compare::differences;
 use crate::{Demand, Host, roomiest};
 
 /// A migration that somebody asks for.
@@ -18,6 +18,28 @@ pub struct Move<'a> {
     pub attempt: Option<AttemptId>,
     /// Hosts that still clear up what an earlier attempt left of the VM there.
     pub clearing: &'a [(HostId, AttemptId)],
+    /// Why its QEMU says that it cannot migrate.
+    pub blockers: &'a [String],
+}
+
+/// All that stands against a migration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survey {
+    /// Against moving the VM at all.
+    pub vm: Vec<Problem>,
+    /// Against each other host, by name; nothing: the VM may go there.
+    pub hosts: Vec<(HostId, Vec<Problem>)>,
+}
+
+/// Looks at every host that the VM is not on.
+pub fn survey(wanted: &Move<'_>, hosts: &[Host]) -> Survey {
+    let mut vm: Vec<Problem> = wanted.leaves(hosts).err().into_iter().collect();
+    vm.extend(wanted.blocked());
+    let from = hosts.iter().find(|h| Some(&h.id) == wanted.from);
+    let others = hosts.iter().filter(|h| Some(&h.id) != wanted.from);
+    let mut hosts: Vec<_> = others.map(|to| (to.id.clone(), wanted.against(from, to))).collect();
+    hosts.sort_by(|a, b| a.0.cmp(&b.0));
+    Survey { vm, hosts }
 }
 
 /// Whether the migration to `to` may begin.
@@ -46,6 +68,7 @@ pub fn preflight(wanted: &Move<'_>, to: &HostId, hosts: &[Host]) -> Result<(), P
 pub fn destination<'a>(wanted: &Move<'_>, hosts: &'a [Host]) -> Result<&'a Host, Problem> {
     wanted.at_rest()?;
     let from = wanted.leaves(hosts)?;
+    wanted.blocked().map_or(Ok(()), Err)?;
     roomiest(&wanted.demand.vm, hosts, Some(&from.id), |to| wanted.goes(from, to))
 }
 
@@ -88,35 +111,40 @@ impl Move<'_> {
         Ok(from)
     }
 
+    /// A device that keeps the VM where it is.
+    fn blocked(&self) -> Option<Problem> {
+        let (vm, why) = (&self.demand.vm, self.blockers.first()?);
+        Some(
+            Problem::new(
+                Code::DeviceNotMigratable,
+                format!("{vm} has a device that cannot migrate; its QEMU says: {why}"),
+            )
+            .remedy("remove the device from the VM, or stop the VM and start it there"),
+        )
+    }
+
     /// Whether the VM can go from one host to another.
     fn goes(&self, from: &Host, to: &Host) -> Result<(), Problem> {
-        let vm = &self.demand.vm;
-        self.demand.fits(to)?;
-        if from.accel != to.accel {
-            return Err(unsuitable(
-                format!(
-                    "{vm} is executed with {} on {}, and {} offers {}",
-                    from.accel, from.id, to.id, to.accel
-                ),
-                format!("choose a host with {}", from.accel),
-            ));
-        }
-        if self.demand.uefi && from.uefi != to.uefi {
-            return Err(unsuitable(
-                format!(
-                    "{vm} runs with the UEFI firmware of {}, and that of {} differs",
-                    from.id, to.id
-                ),
-                format!("install the same version of the firmware on {} and {}", from.id, to.id),
-            ));
+        self.blocked().map_or(Ok(()), Err)?;
+        self.against(Some(from), to).into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Everything that stands against the VM going from one host to another.
+    fn against(&self, from: Option<&Host>, to: &Host) -> Vec<Problem> {
+        let mut all = self.demand.against(to);
+        if let Some(from) = from.filter(|_| to.up) {
+            all.extend(differences(self.demand, from, to));
         }
         if let Some((host, attempt)) = self.clearing.iter().find(|(host, _)| *host == to.id) {
-            return Err(Problem::new(
-                Code::MigrationUnderWay,
-                format!("{host} still clears up what attempt {attempt} left of {vm}"),
-            )
-            .remedy("wait until that attempt is done, or choose another host"));
+            let vm = &self.demand.vm;
+            all.push(
+                Problem::new(
+                    Code::MigrationUnderWay,
+                    format!("{host} still clears up what attempt {attempt} left of {vm}"),
+                )
+                .remedy("wait until that attempt is done, or choose another host"),
+            );
         }
-        Ok(())
+        all
     }
 }

@@ -20,6 +20,9 @@ pub struct Migration {
     /// `none`, `setup`, `active`, `device`, `completed`, `failed`, `cancelled`, …
     #[serde(default)]
     pub status: String,
+    /// Why it could not begin now; empty: it could.
+    #[serde(default, rename = "blocked-reasons")]
+    pub blocked: Vec<String>,
     /// How much memory is where; absent before it begins.
     #[serde(default)]
     pub ram: Option<RamStats>,

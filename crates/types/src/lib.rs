@@ -7,6 +7,7 @@ mod attempt;
 mod carrier;
 mod fleet;
 mod id;
+mod offer;
 mod ownership;
 mod problem;
 mod report;
@@ -22,6 +23,7 @@ pub use fleet::{
     PlannedMove, Policy, Refusal, Rule, RuleKind,
 };
 pub use id::{FileName, HostId, IdError, MacAddr, OwnerName, PoolName, Tier, VmId, VmName};
+pub use offer::{CpuOffer, FirmwareFile, HostOffer, PoolOffer};
 pub use ownership::{Epoch, Incarnation, Ownership};
 pub use problem::{Code, Problem};
 pub use report::{MigrationReport, Mode, Outcome, PageCounts};

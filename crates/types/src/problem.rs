@@ -63,12 +63,34 @@ codes! {
     HostDown = "host-down", 409, 4;
     /// The host cannot hold the VM's memory.
     NotEnoughMemory = "not-enough-memory", 409, 4;
-    /// The host cannot offer what the VM needs.
-    HostUnsuitable = "host-unsuitable", 409, 4;
+    /// The host has been cordoned: nothing new goes there.
+    HostCordoned = "host-cordoned", 409, 4;
+    /// The host's QEMU does not know the VM's machine type.
+    MachineMissing = "machine-missing", 409, 4;
+    /// The host executes guests in another way.
+    AccelDiffers = "accel-differs", 409, 4;
+    /// The host's firmware or option ROMs are of another size.
+    FirmwareDiffers = "firmware-differs", 409, 4;
+    /// The host's processor lacks what the VM has seen.
+    CpuFeatureMissing = "cpu-feature-missing", 409, 4;
+    /// The host lacks a storage pool.
+    PoolMissing = "pool-missing", 409, 4;
+    /// The VM's disk is not the same disk there.
+    DiskDiffers = "disk-differs", 409, 4;
+    /// The VM's disk cannot be used by-passing the page cache.
+    DiskNotDirect = "disk-not-direct", 409, 4;
+    /// The host lacks a bridge.
+    BridgeMissing = "bridge-missing", 409, 4;
+    /// The host's bridge carries smaller frames only.
+    MtuTooSmall = "mtu-too-small", 409, 4;
+    /// The host has too few huge pages.
+    HugepagesMissing = "hugepages-missing", 409, 4;
+    /// A device of the VM cannot migrate.
+    DeviceNotMigratable = "device-not-migratable", 409, 4;
     /// No host can take the VM.
     NoHost = "no-host", 409, 4;
     /// A migration of this VM is under way.
-    MigrationUnderWay = "migration-under-way", 409, 7;
+    MigrationUnderWay = "migration-under-way", 409, 4;
     /// There is no migration of this VM to act on.
     NoMigration = "no-migration", 409, 4;
     /// The destination owns the VM already.
@@ -131,5 +153,18 @@ mod tests {
             assert_eq!(serde_json::from_str::<Code>(&json).unwrap(), *code);
             assert!((400..600).contains(&code.status()) && code.exit() != 0);
         }
+    }
+
+    #[test]
+    fn every_code_is_documented_as_it_is() {
+        let text = include_str!("../../../docs/api.md");
+        let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| `")).collect();
+        let expected: Vec<String> = Code::ALL
+            .iter()
+            .map(|c| {
+                format!("| `{}` | {} | {} | {} |", c.as_str(), c.status(), c.exit(), c.title())
+            })
+            .collect();
+        assert_eq!(rows, expected);
     }
 }

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use types::VmSpec;
+use types::{FirmwareFile, VmSpec};
 
 use crate::argv::no_mac;
 use crate::firmware::{self, Uefi};
 use crate::images::Images;
 use crate::machines::Machines;
 use crate::memory::MemoryStore;
+use crate::pools::Marks;
 use crate::record::InstanceRecord;
 use crate::scope::Scopes;
 use crate::taps::{self, Tap};
-use crate::{Accel, Facts, HostConfig, VmmError, argv, dirs};
+use crate::{Accel, Facts, HostConfig, VmmError, argv, dirs, roms};
 
 /// The longest path of a unix socket, without its terminating zero.
 const LONGEST_SOCKET: usize = 107;
@@ -30,7 +31,9 @@ pub struct Hypervisor {
     pub(crate) uefi: Option<Uefi>,
     pub(crate) scopes: Scopes,
     pub(crate) monitors: Monitors,
-    boot_id: String,
+    pub(crate) boot_id: String,
+    pub(crate) firmware: BTreeMap<String, FirmwareFile>,
+    pub(crate) marks: Marks,
 }
 
 /// Monitors that are connected, by run directory: QEMU serves one connection at a
@@ -65,9 +68,12 @@ impl Hypervisor {
         let hugepages = config.hugepages.as_ref().map(MemoryStore::open_huge).transpose()?;
         let boot_id = Path::new("/proc/sys/kernel/random/boot_id");
         let boot_id = std::fs::read_to_string(boot_id).map_err(VmmError::io("read", boot_id))?;
+        let accel = Accel::choose(&config).await?;
         Ok(Self {
-            machines: Machines::ask(&config).await?,
-            accel: Accel::choose(&config).await?,
+            machines: Machines::ask(&config, accel).await?,
+            accel,
+            firmware: roms::find(&config).await?,
+            marks: Marks::default(),
             scopes: Scopes::probe(),
             monitors: Monitors::default(),
             boot_id: boot_id.trim().to_owned(),

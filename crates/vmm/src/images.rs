@@ -117,7 +117,7 @@ fn path(
 }
 
 /// Opens a disk as QEMU will.
-fn opens_directly(path: &Path) -> Result<bool, VmmError> {
+pub(crate) fn opens_directly(path: &Path) -> Result<bool, VmmError> {
     let open = |flags: rustix::fs::OFlags| {
         let flags = i32::try_from(flags.bits()).unwrap_or(0);
         OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)

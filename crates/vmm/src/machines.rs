@@ -8,9 +8,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::process::Command;
+use types::CpuOffer;
 
 use crate::argv::Bus;
-use crate::{HostConfig, VmmError, dirs};
+use crate::{Accel, HostConfig, VmmError, cpu, dirs};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(10);
@@ -19,6 +20,8 @@ const POLL: Duration = Duration::from_millis(10);
 #[derive(Debug, Default)]
 pub(crate) struct Machines {
     pub(crate) version: String,
+    /// The processor it can show to a guest.
+    pub(crate) cpu: CpuOffer,
     /// Names, and aliases with what they stand for.
     names: BTreeMap<String, String>,
 }
@@ -31,13 +34,14 @@ struct Machine {
 
 impl Machines {
     /// Asks a QEMU without a machine.
-    pub(crate) async fn ask(config: &HostConfig) -> Result<Self, VmmError> {
+    pub(crate) async fn ask(config: &HostConfig, accel: Accel) -> Result<Self, VmmError> {
         let socket = config.run_dir.join("probe.qmp");
         let log = config.run_dir.join("probe.log");
         let (output, start) = dirs::log(&log)?;
         let path = socket.to_string_lossy().replace(',', ",,");
         let child = Command::new(&config.qemu)
             .args(["-nodefaults", "-no-user-config", "-display", "none", "-machine", "none", "-S"])
+            .args(["-accel", &accel.to_string()])
             .arg("-chardev")
             .arg(format!("socket,id=qmp,path={path},server=on,wait=off"))
             .args(["-mon", "chardev=qmp,mode=control"])
@@ -48,7 +52,7 @@ impl Machines {
             .spawn();
         let mut child = child.map_err(VmmError::io("run", &config.qemu))?;
         let answered = tokio::select! {
-            answered = tokio::time::timeout(PATIENCE, Self::ask_at(&socket)) => {
+            answered = tokio::time::timeout(PATIENCE, Self::ask_at(&socket, accel)) => {
                 answered.unwrap_or_else(|_| Err("no answer".to_owned()))
             }
             _ = child.wait() => Err("it ended".to_owned()),
@@ -61,7 +65,7 @@ impl Machines {
         answered
     }
 
-    async fn ask_at(socket: &Path) -> Result<Self, String> {
+    async fn ask_at(socket: &Path, accel: Accel) -> Result<Self, String> {
         let (client, _) = loop {
             match qmp::Client::connect(socket, PATIENCE).await {
                 Ok(connected) => break connected,
@@ -74,7 +78,8 @@ impl Machines {
         let version = ask("query-version").await?;
         let machines = serde_json::from_value(ask("query-machines").await?);
         let machines: Vec<Machine> = machines.map_err(|e| format!("query-machines: {e}"))?;
-        Ok(Self::new(version_text(&version), machines))
+        let cpu = cpu::ask(&client, accel).await;
+        Ok(Self { cpu, ..Self::new(version_text(&version), machines) })
     }
 
     fn new(version: String, machines: Vec<Machine>) -> Self {
@@ -85,7 +90,13 @@ impl Machines {
             }
             names.insert(machine.name.clone(), machine.name);
         }
-        Self { version, names }
+        Self { version, cpu: CpuOffer::default(), names }
+    }
+
+    /// The versioned names of all that may be used.
+    pub(crate) fn known(&self) -> Vec<String> {
+        let versioned = self.names.iter().filter(|(given, name)| given == name);
+        versioned.map(|(_, name)| name.clone()).filter(|name| Bus::of(name).is_ok()).collect()
     }
 
     /// The versioned name of a machine type.
@@ -126,6 +137,7 @@ mod tests {
                 machine("microvm", None),
             ],
         );
+        assert_eq!(machines.known(), ["pc-i440fx-7.2", "pc-q35-7.1", "pc-q35-7.2"]);
         for (given, expected) in [
             ("q35", Ok("pc-q35-7.2")),
             ("pc", Ok("pc-i440fx-7.2")),

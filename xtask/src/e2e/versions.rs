@@ -37,7 +37,7 @@ fn upwards(stage: &mut Stage) -> Result<()> {
     let vm = tiny::start_on(stage, "new", "host-b")?;
     let to = MigrateRequest { to: Some("host-a".parse()?), ..MigrateRequest::default() };
     match stage.fleet.try_ask(async |c| c.migrate(&vm, &to).await) {
-        Err(ClientError::Problem(p)) if p.code.exit() == Code::HostUnsuitable.exit() => {
+        Err(ClientError::Problem(p)) if p.code.exit() == Code::MachineMissing.exit() => {
             let machine = stage.view(&vm)?.spec.machine;
             ensure!(p.detail.contains(&machine), "{p} does not name the machine {machine}");
             ensure!(p.remedy.is_some(), "{p} has no remedy");

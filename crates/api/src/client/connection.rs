@@ -87,11 +87,12 @@ impl Connections {
         &self,
         method: &Method,
         path: &str,
+        key: Option<&str>,
         body: Bytes,
     ) -> Result<Answer, SendError> {
         let name = path::action(path);
         tracing::trace!(target: "point", place = "request", name, when = "before");
-        let answer = self.exchange_once(method, path, body).await;
+        let answer = self.exchange_once(method, path, key, body).await;
         tracing::trace!(target: "point", place = "request", name, when = "after");
         answer
     }
@@ -100,11 +101,18 @@ impl Connections {
         &self,
         method: &Method,
         path: &str,
+        key: Option<&str>,
         body: Bytes,
     ) -> Result<Answer, SendError> {
-        let idempotent = method == Method::GET || path.starts_with(path::AGENT_PREFIX);
+        let idempotent =
+            method == Method::GET || path.starts_with(path::AGENT_PREFIX) || key.is_some();
         let build = || {
-            Request::builder()
+            let request = Request::builder();
+            let request = match key {
+                Some(key) => request.header("idempotency-key", key),
+                None => request,
+            };
+            request
                 .method(method)
                 .uri(path)
                 .header(header::HOST, CONTROLLER_NAME)

@@ -1,25 +1,23 @@
-//! One method for each endpoint.
+//! One method for each operation.
 
 use std::time::Duration;
 
-use hyper::Method;
 use serde::Serialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
-use types::{AttemptId, Ownership, Progress, VmId, VmName, VmSpec};
+use serde::de::DeserializeOwned;
+use types::{AttemptId, HostId, Ownership, Progress, VmId, VmName, VmSpec};
+use uuid::Uuid;
 
 use super::{Client, ClientError};
 use crate::body::{
-    AttemptEvent, AttemptIntent, AttemptView, HistoryEvent, HistoryQuery, HostView, MigrateRequest,
-    OwnershipRequest, StartRequest, SyncReply, SyncRequest, VmView,
+    AttemptEvent, AttemptIntent, AttemptView, CordonRequest, HistoryEvent, HistoryQuery, HostView,
+    MigrateRequest, Nothing, OwnershipRequest, PreflightView, StartRequest, SyncReply, SyncRequest,
+    VmView,
 };
-use crate::path;
+use crate::contract;
+use crate::operation::{Kind, Operation, Parameter};
 
 /// For a request that is answered as fast as the controller can.
 const ANSWER: Duration = Duration::from_secs(10);
-
-/// An empty object: `{}`.
-#[derive(Serialize)]
-struct Empty {}
 
 type Result<T> = std::result::Result<T, ClientError>;
 
@@ -31,7 +29,7 @@ impl Client {
     /// See [`ClientError`].
     pub async fn sync(&self, request: &SyncRequest) -> Result<SyncReply> {
         let timeout = Duration::from_millis(request.wait_ms.min(30_000)) + ANSWER;
-        self.request(Method::POST, path::AGENT_SYNC, Some(request), timeout).await
+        self.ask_within(&contract::AGENT_SYNC, &(), request, timeout).await
     }
 
     /// A fresh read of an attempt and its ownership.
@@ -39,7 +37,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn attempt_intent(&self, attempt: AttemptId) -> Result<AttemptIntent> {
-        self.get(&path::fill(path::AGENT_ATTEMPT, &attempt)).await
+        self.ask(&contract::AGENT_ATTEMPT, &attempt, &Nothing {}).await
     }
 
     /// The destination takes the VM over.
@@ -47,7 +45,7 @@ impl Client {
     /// # Errors
     /// `conflict` where the comparison fails; see [`ClientError`].
     pub async fn claim(&self, vm: VmId, request: &OwnershipRequest) -> Result<Ownership> {
-        self.post(&path::fill(path::AGENT_CLAIM, &vm), request).await
+        self.ask(&contract::AGENT_CLAIM, &vm, request).await
     }
 
     /// The source keeps the VM; the attempt ends.
@@ -55,7 +53,7 @@ impl Client {
     /// # Errors
     /// `conflict` where the comparison fails; see [`ClientError`].
     pub async fn reassert(&self, vm: VmId, request: &OwnershipRequest) -> Result<Ownership> {
-        self.post(&path::fill(path::AGENT_REASSERT, &vm), request).await
+        self.ask(&contract::AGENT_REASSERT, &vm, request).await
     }
 
     /// The destination, which claimed the VM and never ran it, returns it.
@@ -63,7 +61,7 @@ impl Client {
     /// # Errors
     /// `conflict` where the comparison fails; see [`ClientError`].
     pub async fn give_back(&self, vm: VmId, request: &OwnershipRequest) -> Result<Ownership> {
-        self.post(&path::fill(path::AGENT_GIVE_BACK, &vm), request).await
+        self.ask(&contract::AGENT_GIVE_BACK, &vm, request).await
     }
 
     /// The destination records that the VM runs there.
@@ -71,7 +69,7 @@ impl Client {
     /// # Errors
     /// `conflict` where the comparison fails; see [`ClientError`].
     pub async fn settle(&self, vm: VmId, request: &OwnershipRequest) -> Result<Ownership> {
-        self.post(&path::fill(path::AGENT_SETTLE, &vm), request).await
+        self.ask(&contract::AGENT_SETTLE, &vm, request).await
     }
 
     /// Records an event of an attempt; durable once this returns.
@@ -79,7 +77,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn event(&self, attempt: AttemptId, event: &AttemptEvent) -> Result<AttemptIntent> {
-        self.post(&path::fill(path::AGENT_EVENT, &attempt), event).await
+        self.ask(&contract::AGENT_EVENT, &attempt, event).await
     }
 
     /// Shows how a copy goes; kept in memory only.
@@ -87,19 +85,43 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn progress(&self, attempt: AttemptId, progress: &Progress) -> Result<()> {
-        let IgnoredAny = self.post(&path::fill(path::AGENT_PROGRESS, &attempt), progress).await?;
+        let Nothing {} = self.ask(&contract::AGENT_PROGRESS, &attempt, progress).await?;
         Ok(())
     }
 }
 
 /// What users ask. A VM is named by its name or its UUID, both [`VmName`]s.
 impl Client {
+    /// The contract, as an OpenAPI document.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn openapi(&self) -> Result<serde_json::Value> {
+        self.ask(&contract::OPENAPI, &(), &Nothing {}).await
+    }
+
     /// Every host.
     ///
     /// # Errors
     /// See [`ClientError`].
     pub async fn hosts(&self) -> Result<Vec<HostView>> {
-        self.get(path::HOSTS).await
+        self.ask(&contract::HOSTS, &(), &Nothing {}).await
+    }
+
+    /// Lets nothing new go to a host.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn cordon(&self, host: &HostId, request: &CordonRequest) -> Result<HostView> {
+        self.ask(&contract::HOST_CORDON, host, request).await
+    }
+
+    /// Lets VMs go to a host again.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn uncordon(&self, host: &HostId) -> Result<HostView> {
+        self.ask(&contract::HOST_UNCORDON, host, &Nothing {}).await
     }
 
     /// Every VM.
@@ -107,7 +129,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn vms(&self) -> Result<Vec<VmView>> {
-        self.get(path::VMS).await
+        self.ask(&contract::VMS, &(), &Nothing {}).await
     }
 
     /// One VM.
@@ -115,7 +137,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn vm(&self, vm: &VmName) -> Result<VmView> {
-        self.get(&path::fill(path::VM, vm)).await
+        self.ask(&contract::VM, vm, &Nothing {}).await
     }
 
     /// Makes a VM, which is stopped at first.
@@ -123,7 +145,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn create_vm(&self, spec: &VmSpec) -> Result<VmView> {
-        self.post(path::VMS, spec).await
+        self.ask(&contract::VM_CREATE, &(), spec).await
     }
 
     /// Forgets a stopped VM; its disks stay.
@@ -131,8 +153,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn delete_vm(&self, vm: &VmName) -> Result<()> {
-        let path = path::fill(path::VM, vm);
-        let IgnoredAny = self.request(Method::DELETE, &path, None::<&Empty>, ANSWER).await?;
+        let Nothing {} = self.ask(&contract::VM_DELETE, vm, &Nothing {}).await?;
         Ok(())
     }
 
@@ -141,7 +162,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn start(&self, vm: &VmName, request: &StartRequest) -> Result<VmView> {
-        self.post(&path::fill(path::VM_START, vm), request).await
+        self.ask(&contract::VM_START, vm, request).await
     }
 
     /// Asks for a VM to be stopped at once.
@@ -149,7 +170,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn stop(&self, vm: &VmName) -> Result<VmView> {
-        self.post(&path::fill(path::VM_STOP, vm), &Empty {}).await
+        self.ask(&contract::VM_STOP, vm, &Nothing {}).await
     }
 
     /// Asks for a VM's processors to be stopped.
@@ -157,7 +178,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn pause(&self, vm: &VmName) -> Result<VmView> {
-        self.post(&path::fill(path::VM_PAUSE, vm), &Empty {}).await
+        self.ask(&contract::VM_PAUSE, vm, &Nothing {}).await
     }
 
     /// Asks for a paused VM to go on.
@@ -165,7 +186,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn resume(&self, vm: &VmName) -> Result<VmView> {
-        self.post(&path::fill(path::VM_RESUME, vm), &Empty {}).await
+        self.ask(&contract::VM_RESUME, vm, &Nothing {}).await
     }
 
     /// Begins a migration.
@@ -173,7 +194,15 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn migrate(&self, vm: &VmName, request: &MigrateRequest) -> Result<AttemptView> {
-        self.post(&path::fill(path::VM_MIGRATE, vm), request).await
+        self.ask(&contract::VM_MIGRATE, vm, request).await
+    }
+
+    /// What a migration would meet; nothing is touched.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn preflight(&self, vm: &VmName, request: &MigrateRequest) -> Result<PreflightView> {
+        self.ask(&contract::VM_PREFLIGHT, vm, request).await
     }
 
     /// Asks for the migration of a VM to be given up.
@@ -181,7 +210,7 @@ impl Client {
     /// # Errors
     /// `too-late` once the destination owns the VM; see [`ClientError`].
     pub async fn cancel(&self, vm: &VmName) -> Result<AttemptView> {
-        self.post(&path::fill(path::VM_CANCEL, vm), &Empty {}).await
+        self.ask(&contract::VM_CANCEL, vm, &Nothing {}).await
     }
 
     /// One attempt.
@@ -189,7 +218,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn attempt(&self, attempt: AttemptId) -> Result<AttemptView> {
-        self.get(&path::fill(path::ATTEMPT, &attempt)).await
+        self.ask(&contract::ATTEMPT, &attempt, &Nothing {}).await
     }
 
     /// A part of the history, the oldest first.
@@ -203,18 +232,36 @@ impl Client {
             query.limit.map(|limit| format!("limit={limit}")),
         ];
         let query = parts.into_iter().flatten().collect::<Vec<_>>().join("&");
-        self.get(&format!("{}?{query}", path::HISTORY)).await
+        let operation = contract::HISTORY;
+        let path = format!("{}?{query}", operation.path);
+        self.request(operation.verb.into(), &path, None::<&Nothing>, ANSWER).await
     }
 
-    async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        self.request(Method::GET, path, None::<&Empty>, ANSWER).await
-    }
-
-    async fn post<B: Serialize + Sync, T: DeserializeOwned>(
+    /// Asks what the contract says.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn ask<P: Parameter, B: Serialize + Sync, A: DeserializeOwned>(
         &self,
-        path: &str,
+        operation: &Operation<P, B, A>,
+        at: &P,
         body: &B,
-    ) -> Result<T> {
-        self.request(Method::POST, path, Some(body), ANSWER).await
+    ) -> Result<A> {
+        self.ask_within(operation, at, body, ANSWER).await
+    }
+
+    /// As [`Self::ask`], with another time-out. A change bears a key of its own, so
+    /// that it may be repeated where its answer was lost.
+    async fn ask_within<P: Parameter, B: Serialize + Sync, A: DeserializeOwned>(
+        &self,
+        operation: &Operation<P, B, A>,
+        at: &P,
+        body: &B,
+        timeout: Duration,
+    ) -> Result<A> {
+        let path = at.fill(operation.path);
+        let body = operation.verb.has_body().then_some(body);
+        let key = (operation.kind == Kind::Change).then(|| Uuid::new_v4().to_string());
+        self.request_with(operation.verb.into(), &path, body, key.as_deref(), timeout).await
     }
 }

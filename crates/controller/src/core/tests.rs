@@ -69,6 +69,7 @@ fn facts(state: RunState, generation: u64) -> VmFacts {
         halted: None,
         ended: None,
         error: None,
+        blockers: Vec::new(),
     }
 }
 

@@ -4,13 +4,13 @@ use std::fs::File;
 use std::io::Read;
 
 use api::body::{AttemptView, MigrateRequest, Nothing};
-use types::{AttemptId, Code, HostId, Problem, RunState, VmId, VmName};
+use types::{AttemptId, Code, Problem, RunState, VmName};
 use uuid::Uuid;
 
 use super::find;
+use super::preflight::target;
 use crate::call::Call;
 use crate::core::{self, Attempt};
-use crate::fleet::Fleet;
 use crate::intent;
 use crate::records::{Records, Scope};
 use crate::shell::Shell;
@@ -27,7 +27,7 @@ pub(super) async fn migrate(
     let request = &call.body;
     let (id, records) = find(&call.shell, &call.at).await?;
     let seen = call.shell.observed(id, &records);
-    let to = target(&call.shell, id, records, request.to.clone()).await?;
+    let to = target(&call.shell, id, records, request.to.as_ref()).await?;
     let resting = seen.is_some_and(|seen| seen.facts.state == RunState::Paused);
     let attempt = AttemptId(Uuid::now_v7());
     let request = core::Request {
@@ -53,30 +53,6 @@ pub(super) async fn migrate(
         view(&shell, records.attempt.as_ref())
     };
     call.change(Scope::vm(id).attempt(attempt), decide).await
-}
-
-/// The host to go to, which has passed the preflight.
-async fn target(
-    shell: &Shell,
-    id: VmId,
-    mut records: Records,
-    to: Option<HostId>,
-) -> Result<HostId, Problem> {
-    let state = shell.observed(id, &records).map(|seen| seen.facts.state);
-    let own = records.own.take();
-    let vm = records.vm_mut()?;
-    let state = if vm.desired == RunState::Stopped { Some(vm.desired) } else { state };
-    let demand = planner::Demand::from(&vm.spec);
-    let fleet = Fleet::read(shell).await?;
-    let hosts = fleet.hosts(shell);
-    let from = own.as_ref().map(|own| &own.owner);
-    let attempt = own.as_ref().and_then(|own| own.attempt);
-    let clearing = fleet.clearing(id);
-    let wanted = planner::Move { demand: &demand, from, state, attempt, clearing: &clearing };
-    match to {
-        Some(to) => planner::preflight(&wanted, &to, &hosts).map(|()| to),
-        None => planner::destination(&wanted, &hosts).map(|host| host.id.clone()),
-    }
 }
 
 pub(super) async fn cancel(

@@ -1,19 +1,20 @@
 //! What users ask.
 
 mod events;
+mod hosts;
 mod migrations;
+mod preflight;
 mod vms;
 
-use api::body::{HistoryEvent, HistoryQuery, HostView, Nothing};
+use api::body::{HistoryEvent, HistoryQuery, Nothing};
 use api::contract;
 use store::Range;
 use types::{Problem, VmId, VmName};
 
 use crate::call::Call;
-use crate::fleet::Fleet;
 use crate::keys;
 use crate::records::{Records, Scope, parse};
-use crate::routes::{Plain, Routes};
+use crate::routes::Routes;
 use crate::shell::{Shell, parse_all};
 
 /// Most events of one answer.
@@ -25,7 +26,9 @@ const PAGE: usize = 1000;
 
 pub(crate) fn routes(routes: Routes) -> Routes {
     routes
-        .add(contract::HOSTS, hosts)
+        .add(contract::HOSTS, hosts::list)
+        .add(contract::HOST_CORDON, hosts::cordon)
+        .add(contract::HOST_UNCORDON, hosts::uncordon)
         .add(contract::HISTORY, history)
         .respond(contract::EVENTS, events::follow)
         .add(contract::VMS, vms::list)
@@ -36,13 +39,10 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .add(contract::VM_STOP, vms::stop)
         .add(contract::VM_PAUSE, vms::pause)
         .add(contract::VM_RESUME, vms::resume)
+        .add(contract::VM_PREFLIGHT, preflight::show)
         .add(contract::VM_MIGRATE, migrations::migrate)
         .add(contract::VM_CANCEL, migrations::cancel)
         .add(contract::ATTEMPT, migrations::show)
-}
-
-async fn hosts(call: Plain<Vec<HostView>>) -> Result<Vec<HostView>, Problem> {
-    Ok(Fleet::read(&call.shell).await?.views(&call.shell))
 }
 
 async fn history(

@@ -44,7 +44,8 @@ pub(crate) fn spec(name: &str) -> Value {
 
 pub(crate) fn facts(vm: VmId, state: RunState, start_generation: u64) -> VmFacts {
     let machine = (state != RunState::Stopped).then(|| "pc-q35-7.2".to_owned());
-    VmFacts { vm, state, start_generation, machine, halted: None, ended: None, error: None }
+    let (halted, ended, error) = (None, None, None);
+    VmFacts { vm, state, start_generation, machine, halted, ended, error, blockers: Vec::new() }
 }
 
 pub(crate) fn owner(attempt: AttemptId, epoch: u64) -> Value {

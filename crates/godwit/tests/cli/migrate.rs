@@ -62,7 +62,7 @@ async fn an_end_without_a_move_has_its_own_exit_code() {
 
 #[tokio::test]
 async fn what_is_refused_is_a_result_too() {
-    for (code, exit) in [(Code::NoHost, 4), (Code::MigrationUnderWay, 7)] {
+    for (code, exit) in [(Code::NoHost, 4), (Code::MigrationUnderWay, 4), (Code::VmExists, 7)] {
         let problem = Problem::new(code, "it cannot be").remedy("make it possible");
         let fake = Fake::start(Script { refuse: Some(problem), ..Script::default() }).await;
         let refused = fake.run("migrate web01 --to host-b -o json").await;

@@ -1,0 +1,41 @@
+//! `cargo xtask scenario`: what a user meets, provoked for real in a lab.
+
+mod filter;
+mod leaks;
+mod provoke;
+mod refusals;
+
+use std::path::Path;
+
+use anyhow::Result;
+use clap::Subcommand;
+
+/// A scenario.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Scenario {
+    /// Every refusal of a migration: its code, sentence, remedy and exit code, and
+    /// that nothing was touched on either host.
+    Refusals(refusals::Args),
+    /// Stands between an agent and a QEMU that is asked what it can.
+    #[command(hide = true)]
+    QmpFilter(filter::Args),
+}
+
+/// Plays one.
+///
+/// # Errors
+/// Something was not as it must be.
+pub(crate) fn run(root: &Path, scenario: &Scenario) -> Result<()> {
+    match scenario {
+        Scenario::Refusals(args) => refusals::run(root, args),
+        Scenario::QmpFilter(args) => filter::run(args),
+    }
+}
+
+/// All of them, as the checks of every change run them.
+///
+/// # Errors
+/// Something was not as it must be.
+pub(crate) fn all(root: &Path) -> Result<()> {
+    refusals::run(root, &refusals::Args::short())
+}
