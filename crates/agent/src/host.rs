@@ -11,6 +11,7 @@ use types::{AttemptId, HostOffer, VmId};
 use vmm::Hypervisor;
 
 use crate::config::AgentConfig;
+use crate::console::Consoles;
 use crate::journal::Journal;
 
 /// The host: its hypervisor, its journal, its line to the controller.
@@ -21,6 +22,7 @@ pub(crate) struct Host {
     pub(crate) journal: Journal,
     pub(crate) board: Board,
     pub(crate) offer: Offer,
+    pub(crate) consoles: Consoles,
 }
 
 impl Host {

@@ -9,6 +9,7 @@
 
 mod carrier_link;
 mod config;
+mod console;
 mod converge;
 mod core;
 mod host;
@@ -73,7 +74,7 @@ pub async fn run(config: AgentConfig) -> Result<(), AgentError> {
             key: config.key.clone(),
         })
     };
-    let (client, poll) = (line()?, line()?);
+    let (client, poll, consoles) = (line()?, line()?, line()?);
     let mut records = Vec::new();
     for record in journal.load()? {
         match record {
@@ -83,9 +84,15 @@ pub async fn run(config: AgentConfig) -> Result<(), AgentError> {
     }
     tracing::info!(host = %config.host, vms = records.len(), "agent runs");
     let (board, offer) = (Board::default(), Offer::default());
-    let host = Arc::new(Host { config, hypervisor, client, journal, board, offer });
+    let served = console::Consoles::default();
+    let host =
+        Arc::new(Host { config, hypervisor, client, journal, board, offer, consoles: served });
     // What is told first is complete, unless storage hangs.
     let _ = tokio::time::timeout(FIRST_LOOK, host.look()).await;
-    tokio::join!(sync::run(host.clone(), poll, records), host.keep_looking());
+    tokio::select! {
+        () = sync::run(host.clone(), poll, records) => {}
+        () = host.clone().keep_looking() => {}
+        () = console::serve(host, consoles) => {}
+    }
     Ok(())
 }

@@ -54,6 +54,7 @@ pub(crate) async fn run(
     view: watch::Receiver<View>,
     adopted: oneshot::Sender<()>,
 ) {
+    host.consoles.register(&record, view.clone());
     let mut vm = Vm { host, record, view, qemu: None, error: None, halted: None, alarmed: false };
     vm.connect().await;
     vm.publish().await;
@@ -242,6 +243,7 @@ impl Vm {
     }
 
     pub(crate) fn save(&self) -> Result<(), String> {
+        self.host.consoles.update(&self.record);
         let name = self.record.stage();
         tracing::trace!(target: "point", place = "journal", %name, when = "before");
         self.host.journal.save(&self.record).map_err(|e| e.to_string())?;

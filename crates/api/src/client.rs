@@ -8,11 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::{Method, Uri};
+use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use types::{Code, Problem};
 
 use crate::MAX_REQUEST;
+use crate::console;
 use crate::server::too_large;
 use crate::tls::{self, Identity, TlsError};
 use connection::{Answer, Connections, SendError};
@@ -158,6 +160,26 @@ impl Client {
             }
         };
         self.read(&answer)
+    }
+
+    /// Upgrades a connection of its own to a console's protocol; `None` where the
+    /// controller has nothing for it now.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub(crate) async fn upgrade(
+        &self,
+        path: &str,
+        timeout: Duration,
+    ) -> Result<Option<console::Stream>, ClientError> {
+        let sent = self.connections.upgrade(path, console::PROTOCOL);
+        match tokio::time::timeout(timeout, sent).await {
+            Ok(Ok(Ok(upgraded))) => Ok(Some(TokioIo::new(upgraded))),
+            Ok(Ok(Err(answer))) => self.read::<Option<()>>(&answer).map(|_| None),
+            Ok(Err(SendError::Unreachable(why))) => Err(self.unreachable(why)),
+            Ok(Err(SendError::Garbled(why))) => Err(self.garbled(why)),
+            Err(_) => Err(self.unreachable(format!("no answer within {} s", timeout.as_secs()))),
+        }
     }
 
     fn read<T: DeserializeOwned>(&self, answer: &Answer) -> Result<T, ClientError> {

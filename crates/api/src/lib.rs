@@ -3,6 +3,7 @@
 pub mod body;
 pub mod certs;
 pub mod client;
+pub mod console;
 pub mod contract;
 pub mod events;
 pub mod openapi;

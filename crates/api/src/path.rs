@@ -19,6 +19,10 @@ pub const AGENT_GIVE_BACK: &str = "/v1/agent/vms/{vm}/give-back";
 /// `POST`: the destination records that the VM runs there.
 pub const AGENT_SETTLE: &str = "/v1/agent/vms/{vm}/settle";
 
+/// `GET` with an upgrade to [`console::PROTOCOL`](crate::console::PROTOCOL): a
+/// connection for the next user of a console here; 204 where none came for a while.
+pub const AGENT_CONSOLE: &str = "/v1/agent/console";
+
 /// `GET`: every [`HostView`](crate::body::HostView).
 pub const HOSTS: &str = "/v1/hosts";
 /// `POST`: a [`CordonRequest`](crate::body::CordonRequest).
@@ -43,6 +47,9 @@ pub const VM_RESUME: &str = "/v1/vms/{vm}/resume";
 pub const VM_MIGRATE: &str = "/v1/vms/{vm}/migrate";
 /// `POST {}`.
 pub const VM_CANCEL: &str = "/v1/vms/{vm}/cancel";
+/// `GET` with an upgrade to [`console::PROTOCOL`](crate::console::PROTOCOL), chosen by
+/// a [`ConsoleQuery`](crate::console::ConsoleQuery).
+pub const VM_CONSOLE: &str = "/v1/vms/{vm}/console";
 /// `GET`: an [`AttemptView`](crate::body::AttemptView).
 pub const ATTEMPT: &str = "/v1/attempts/{attempt}";
 /// `GET`: [`HistoryEvent`](crate::body::HistoryEvent)s, chosen by a

@@ -6,6 +6,7 @@
 mod agents;
 mod call;
 mod config;
+mod console;
 mod core;
 mod error;
 mod fleet;
@@ -61,5 +62,5 @@ pub fn openapi() -> Arc<serde_json::Value> {
 }
 
 fn routes() -> Routes {
-    users::routes(agents::routes(Routes::default()))
+    console::routes(users::routes(agents::routes(Routes::default())))
 }

@@ -14,7 +14,7 @@ use axum::extract::{FromRequestParts, Query, RawPathParams, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodFilter, on};
+use axum::routing::{MethodFilter, MethodRouter, on};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -49,6 +49,12 @@ impl Routes {
             async move { Ok((status, Json(answer.await?)).into_response()) }
         };
         self.respond(operation, respond)
+    }
+
+    /// Serves an upgrade to another protocol, for which OpenAPI has no words.
+    pub(crate) fn upgrade(mut self, path: &str, serve: MethodRouter<Shell>) -> Self {
+        self.router = self.router.route(path, serve);
+        self
     }
 
     /// Serves an operation whose handler makes the whole response.

@@ -198,7 +198,7 @@ mod tests {
                 help.lines().filter_map(|line| line.strip_prefix("  godwit ")).collect();
             assert!(!examples.is_empty(), "`{path}` has no example");
             for example in examples {
-                let words = std::iter::once("godwit").chain(example.split_whitespace());
+                let words = words(&format!("godwit {example}")).unwrap();
                 Cli::try_parse_from(words).unwrap_or_else(|e| panic!("{example}: {e}"));
                 assert!(format!("godwit {example}").starts_with(path), "{path}: {example}");
             }

@@ -1,5 +1,6 @@
 //! `godwit vm`: virtual machines.
 
+mod console;
 mod create;
 mod show;
 mod wait;
@@ -64,6 +65,8 @@ pub(crate) enum Command {
     /// Stop a VM at once, as if its power were cut.
     #[command(after_help = "Example:\n  godwit vm stop web01")]
     Stop(Act),
+    /// Type at a VM's serial port, and see what it writes; follows the VM to its new host.
+    Console(console::Args),
     /// Halt a VM's processors.
     #[command(after_help = "Example:\n  godwit vm pause web01")]
     Pause(Act),
@@ -116,6 +119,7 @@ pub(crate) async fn run(command: Command, output: &Output) -> Result<(), Failure
         Command::Stop(act) => {
             change(act, RunState::Stopped, async |client, vm| client.stop(vm).await, output).await
         }
+        Command::Console(args) => console::run(args, output).await,
         Command::Pause(act) => {
             change(act, RunState::Paused, async |client, vm| client.pause(vm).await, output).await
         }

@@ -17,6 +17,8 @@ pub struct Roles {
     /// `fsync[:MS]`: blocks are chained on the first disk, with so many
     /// milliseconds between them (10).
     pub fsync: Option<u32>,
+    /// `shell`: a shell at the console, which then shows no heartbeat.
+    pub shell: bool,
     /// `quiet`: sends no packet but answers; excludes `beat`.
     pub quiet: bool,
 }
@@ -79,9 +81,10 @@ impl FromStr for Roles {
                         _ => return Err(fail("is written dirty:MIB_PER_S[:SET_MIB[:PERCENT]]")),
                     });
                 }
+                "shell" if numbers.is_empty() => roles.shell = true,
                 "quiet" if numbers.is_empty() => roles.quiet = true,
-                "quiet" => return Err(fail("takes no number")),
-                _ => return Err(fail("is none of serve, beat, fill, dirty, fsync, quiet")),
+                "quiet" | "shell" => return Err(fail("takes no number")),
+                _ => return Err(fail("is none of serve, beat, fill, dirty, fsync, shell, quiet")),
             }
         }
         if roles.quiet && roles.beat.is_some() {
@@ -104,6 +107,7 @@ impl fmt::Display for Roles {
             one("fill", self.fill),
             dirty,
             one("fsync", self.fsync),
+            self.shell.then(|| "shell".to_owned()),
             self.quiet.then(|| "quiet".to_owned()),
         ];
         f.write_str(&all.into_iter().flatten().collect::<Vec<_>>().join(","))
@@ -123,6 +127,7 @@ mod tests {
             ("dirty:50", "dirty:50:64:100"),
             ("dirty:0:8:25,fill:1200,fsync", "fill:1200,dirty:0:8:25,fsync:10"),
             ("quiet,,", "quiet"),
+            ("shell,serve", "serve:256,shell"),
         ] {
             let roles: Roles = text.parse().unwrap();
             assert_eq!(roles.to_string(), full);

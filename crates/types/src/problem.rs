@@ -93,6 +93,10 @@ codes! {
     MigrationUnderWay = "migration-under-way", 409, 4;
     /// There is no migration of this VM to act on.
     NoMigration = "no-migration", 409, 4;
+    /// The VM's serial port leads nowhere, or cannot be typed to.
+    NoConsole = "no-console", 409, 4;
+    /// Somebody else types at the VM's serial port.
+    ConsoleInUse = "console-in-use", 409, 7;
     /// The destination owns the VM already.
     TooLate = "too-late", 409, 4;
     /// The idempotency key was used for another request.

@@ -191,8 +191,11 @@ pub struct NicSpec {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum SerialSpec {
-    /// A log file on the host (`serial.log` in the VM's directory).
+    /// `godwit vm console`, and a log file on the host (`serial.log` in the VM's
+    /// directory).
     #[default]
+    Console,
+    /// The log file alone; nobody can type.
     Log,
     /// Nothing.
     None,

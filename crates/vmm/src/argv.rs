@@ -159,6 +159,14 @@ fn serial(args: &mut Args, launch: &Launch<'_>) -> Result<(), VmmError> {
             args.option("-chardev", format!("file,id=serial0,path={log},append=on"));
             args.option("-serial", "chardev:serial0");
         }
+        SerialSpec::Console => {
+            let log = escape(&text(&launch.record.serial_log())?);
+            let socket = escape(&text(&launch.record.console_socket())?);
+            // Without somebody connected what the guest writes goes to the log alone.
+            let options = format!("path={socket},server=on,wait=off,logfile={log},logappend=on");
+            args.option("-chardev", format!("socket,id=serial0,{options}"));
+            args.option("-serial", "chardev:serial0");
+        }
         SerialSpec::None => args.option("-serial", "none"),
     }
     Ok(())

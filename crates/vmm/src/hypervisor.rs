@@ -151,6 +151,7 @@ impl Hypervisor {
             log_dir: self.config.state_dir.join("vms").join(vm.to_string()),
             memory: self.memory_of(spec)?.path(&format!("{vm}-{instance}")),
             taps: taps.map(|(i, nic)| Tap::new(vm, instance, i, &nic.bridge)).collect(),
+            serial_start: 0,
             groups: self.scopes.directories(&format!("{vm}-{instance}")),
         };
         self.check_paths(&record)?;

@@ -95,7 +95,7 @@ impl Hypervisor {
         let args = self.argv(record, incoming)?;
         dirs::private(&record.run_dir)?;
         dirs::private(&record.log_dir)?;
-        dirs::log(&record.serial_log())?;
+        record.serial_start = dirs::log(&record.serial_log())?.1;
         self.lay_out(record, incoming)?;
         let image = self.reserve(record, incoming).await?;
         for tap in &record.taps {

@@ -37,6 +37,10 @@ pub struct InstanceRecord {
     pub memory: PathBuf,
     /// One for each NIC; removed at the end.
     pub taps: Vec<Tap>,
+    /// Length of the serial log when QEMU was started, in bytes: what this QEMU's
+    /// guest writes begins there.
+    #[serde(default)]
+    pub serial_start: u64,
     /// Control groups of QEMU and carrier, where systemd makes none; removed at the end.
     pub groups: Vec<PathBuf>,
 }
@@ -94,6 +98,12 @@ impl InstanceRecord {
     /// Everything the guest ever wrote to its first serial port.
     pub fn serial_log(&self) -> PathBuf {
         self.log_dir.join("serial.log")
+    }
+
+    /// What is typed at the first serial port goes there. It serves one connection
+    /// at a time, which must take what the guest writes.
+    pub fn console_socket(&self) -> PathBuf {
+        self.run_dir.join("console")
     }
 
     pub(crate) fn qemu_log(&self) -> PathBuf {

@@ -1,6 +1,7 @@
 //! `cargo xtask e2e`: real VMs move between real QEMUs, and what must hold is
 //! checked from outside.
 
+mod console;
 mod faults;
 mod linux;
 mod live;
@@ -132,6 +133,7 @@ const SCENARIOS: &[&[Scenario]] = &[
     live::ALL,
     wire::ALL,
     linux::ALL,
+    console::ALL,
     faults::ALL,
     faults::SWEEP,
     machines::ALL,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
+use hyper::upgrade::Upgraded;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
@@ -167,6 +168,29 @@ impl Connections {
         Ok(answer)
     }
 
+    /// A connection of its own, upgraded to `protocol`; or the answer that is no
+    /// upgrade. The caller bounds the time.
+    pub(super) async fn upgrade(
+        &self,
+        path: &str,
+        protocol: &str,
+    ) -> Result<Result<Upgraded, Answer>, SendError> {
+        let request = Request::builder()
+            .uri(path)
+            .header(header::HOST, CONTROLLER_NAME)
+            .header(header::CONNECTION, "upgrade")
+            .header(header::UPGRADE, protocol)
+            .body(Full::default())
+            .map_err(|e| SendError::Garbled(format!("own request: {e}")))?;
+        let away = |e: hyper::Error| SendError::Unreachable(chain(&e));
+        let mut fresh = self.connect().await.map_err(SendError::Unreachable)?;
+        let response = fresh.send_request(request).await.map_err(away)?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Err(receive(response).await?));
+        }
+        hyper::upgrade::on(response).await.map(Ok).map_err(away)
+    }
+
     async fn connect(&self) -> Result<Sender, String> {
         let address = (self.host.as_str(), self.port);
         let name = ServerName::try_from(CONTROLLER_NAME).map_err(|e| e.to_string())?;
@@ -181,7 +205,7 @@ impl Connections {
         let (sender, connection) =
             http1::handshake(TokioIo::new(stream)).await.map_err(|e| chain(&e))?;
         tokio::spawn(async move {
-            if let Err(error) = connection.await {
+            if let Err(error) = connection.with_upgrades().await {
                 tracing::debug!(%error, "connection to the controller ended");
             }
         });

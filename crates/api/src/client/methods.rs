@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use types::{AttemptId, HostId, Ownership, Progress, VmId, VmName, VmSpec};
+use types::{AttemptId, Code, HostId, Ownership, Problem, Progress, VmId, VmName, VmSpec};
 use uuid::Uuid;
 
 use super::{Client, ClientError};
@@ -13,8 +13,10 @@ use crate::body::{
     MigrateRequest, Nothing, OwnershipRequest, PreflightView, StartRequest, SyncReply, SyncRequest,
     VmView,
 };
+use crate::console::{self, ConsoleQuery};
 use crate::contract;
 use crate::operation::{Kind, Operation, Parameter};
+use crate::path;
 
 /// For a request that is answered as fast as the controller can.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -87,6 +89,38 @@ impl Client {
     pub async fn progress(&self, attempt: AttemptId, progress: &Progress) -> Result<()> {
         let Nothing {} = self.ask(&contract::AGENT_PROGRESS, &attempt, progress).await?;
         Ok(())
+    }
+}
+
+/// For a console: as long as the controller looks for the owner's connection, and
+/// as it keeps an agent's.
+const CONSOLE: Duration = Duration::from_secs(30);
+
+/// Consoles.
+impl Client {
+    /// The serial port of a VM.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn console(&self, vm: &VmName, query: &ConsoleQuery) -> Result<console::Stream> {
+        let ConsoleQuery { session, read_only, take_over, seen } = query;
+        let query =
+            format!("session={session}&read_only={read_only}&take_over={take_over}&seen={seen}");
+        let path = format!("{}?{query}", path::fill(path::VM_CONSOLE, vm));
+        let stream = self.upgrade(&path, CONSOLE).await?;
+        stream.ok_or_else(|| {
+            let problem = Problem::new(Code::Internal, "the controller offers no consoles");
+            ClientError::Problem(problem.remedy("use a controller of this version"))
+        })
+    }
+
+    /// A connection for the next user of a console of this host; `None` where
+    /// none came for a while.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn next_console(&self) -> Result<Option<console::Stream>> {
+        self.upgrade(path::AGENT_CONSOLE, CONSOLE).await
     }
 }
 

@@ -66,7 +66,7 @@ async fn history(
 }
 
 /// The VM of that name or UUID.
-async fn find(shell: &Shell, wanted: &VmName) -> Result<(VmId, Records), Problem> {
+pub(crate) async fn find(shell: &Shell, wanted: &VmName) -> Result<(VmId, Records), Problem> {
     let unknown = || vms::unknown(wanted);
     let entry = shell.read(vec![keys::name(wanted)]).await?.into_iter().next().flatten();
     let id: VmId = match parse(entry.as_ref())? {

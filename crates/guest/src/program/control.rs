@@ -19,6 +19,10 @@ pub(super) fn start(guest: &Arc<Guest>) -> Result<(), String> {
         let Ok(mut answers) = stream.try_clone() else { return };
         converse(guest, stream, |answer| writeln!(answers, "{answer}").is_ok());
     })?;
+    if guest.roles.shell {
+        // What is typed there is the shell's.
+        return Ok(());
+    }
     spawn(guest, |guest| {
         converse(guest, ConsoleInput, |answer| {
             say(&format!("guest answer {answer}"));

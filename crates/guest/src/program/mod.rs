@@ -8,6 +8,7 @@ mod shape;
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -57,7 +58,7 @@ pub(crate) fn run() -> Result<(), String> {
     });
     say(&format!("guest ready boot={:016x} roles={roles}", guest.boot));
     start(&guest, witness)?;
-    tick(&guest)
+    if guest.roles.shell { shell() } else { tick(&guest) }
 }
 
 /// Starts the threads of all roles.
@@ -83,6 +84,17 @@ fn start(guest: &Arc<Guest>, witness: Option<SocketAddr>) -> Result<(), String> 
         spawn(guest, move |g| memory::dirty(g, dirty));
     }
     Ok(())
+}
+
+/// A shell at the console, for ever: whoever ends it gets the next.
+fn shell() -> ! {
+    // A session of its own, so that the console is its terminal.
+    let line = "exec setsid -c sh -i </dev/ttyS0 >/dev/ttyS0 2>&1";
+    loop {
+        let ended = Command::new("/bin/busybox").args(["sh", "-c", line]).status();
+        say(&format!("guest shell ended: {ended:?}"));
+        thread::sleep(Duration::from_secs(1));
+    }
 }
 
 /// Writes a line to the console each second: the heartbeat that a log shows.

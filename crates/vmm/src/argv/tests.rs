@@ -99,6 +99,7 @@ fn record(spec: VmSpec) -> InstanceRecord {
         run_dir: "/run/godwit/0b7f6a52-s1".into(),
         log_dir: "/var/lib/god,wit/vms/web".into(),
         memory: "/run/godwit/memory/web-s1".into(),
+        serial_start: 0,
         taps: nics.map(|(i, nic)| Tap::new(vm, "s1", i, &nic.bridge)).collect(),
         groups: Vec::new(),
         spec,
