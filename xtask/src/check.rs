@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::{chaos, e2e, proc, scenario, tidy};
+use crate::{chaos, e2e, proc, scenario, sim, tidy};
 
 /// Formatting, lints, tidy, all tests and, unless `quick`, migrations of real VMs.
 ///
@@ -19,6 +19,7 @@ pub(crate) fn run(root: &Path, quick: bool) -> Result<()> {
         cargo(root, &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])
     })?;
     step("tests", || cargo(root, &["test", "--workspace"]))?;
+    step("simulated migrations", || sim::run(&sim::Args::short()))?;
     if !quick {
         step("migrations", || e2e::run(root, &e2e::Args::short()))?;
         step("scenarios", || scenario::all(root))?;

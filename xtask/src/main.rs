@@ -1,4 +1,4 @@
-//! The project's tasks: `cargo xtask demo`, `test`, `tidy`, `e2e`, `bench`.
+//! The project's tasks: `cargo xtask demo`, `test`, `tidy`, `e2e`, `sim`, `bench`.
 
 mod bench;
 mod chaos;
@@ -11,6 +11,7 @@ mod guests;
 mod proc;
 mod scenario;
 mod setup;
+mod sim;
 mod tidy;
 
 use std::path::PathBuf;
@@ -48,6 +49,8 @@ enum Task {
     /// Play what a user meets in a lab, and check what must hold.
     #[command(subcommand)]
     Scenario(scenario::Scenario),
+    /// Move VMs of the cores alone, with faults at every step, by the million.
+    Sim(sim::Args),
     /// Measure.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -83,6 +86,7 @@ fn run(task: Task) -> Result<()> {
         Task::Chaos(args) => chaos::run(&repository(), &args),
         Task::Scenario(scenario) => scenario::run(&repository(), &scenario),
         Task::E2e(args) => e2e::run(&repository(), &args),
+        Task::Sim(args) => sim::run(&args),
         Task::Setup { yes, newer_qemu } => {
             setup::run(yes, false)?;
             if newer_qemu {

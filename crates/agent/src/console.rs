@@ -14,8 +14,8 @@ use handoff::source;
 use tokio::sync::{Semaphore, watch};
 use types::{SerialSpec, VmId};
 
+use crate::core::VmRecord;
 use crate::host::Host;
-use crate::record::VmRecord;
 use crate::sync::View;
 
 /// Sessions at the same time.

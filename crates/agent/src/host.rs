@@ -103,10 +103,13 @@ impl Host {
         }
     }
 
-    /// Looks again and again.
+    /// Looks again and again; soon at first, since hosts that start together find each
+    /// other's marks only at the second look.
     pub(crate) async fn keep_looking(self: Arc<Self>) {
+        let mut pause = Duration::from_millis(100);
         loop {
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LOOK);
             self.look().await;
         }
     }

@@ -6,15 +6,15 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use api::body::{AttemptIntent, AttemptPatch};
-use handoff::destination::{Action, Destination, Seen, Stage};
+use handoff::destination::{Action, Seen, Stage};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
-use types::{AttemptId, CarrierEvent, Mode, Side};
+use types::{AttemptId, CarrierEvent, Side};
 use vmm::Instance;
 
 use crate::carrier_link::CarrierLink;
+use crate::core::IncomingCore;
 use crate::note::Note;
-use crate::record::Incoming;
 use crate::reporter::Reporter;
 use crate::vm::Vm;
 
@@ -31,7 +31,9 @@ struct Run<'a> {
     vm: &'a mut Vm,
     id: AttemptId,
     intent: AttemptIntent,
-    machine: Destination,
+    core: IncomingCore,
+    /// The core's clock began here.
+    began: Instant,
     inputs: mpsc::Sender<Input>,
     tasks: JoinSet<()>,
     qemu: Option<Instance>,
@@ -41,13 +43,7 @@ struct Run<'a> {
     /// Digests of the source and of this host.
     theirs: Option<Note>,
     ours: Option<Note>,
-    /// Nothing has moved for this long: the source will not come any more.
-    deadline: Instant,
-    carrier_connected: bool,
 }
-
-/// From being ready to the source's carrier.
-const CONNECT: Duration = Duration::from_secs(60);
 
 /// Begins to receive on behalf of attempt `id`.
 pub(crate) async fn begin(vm: &mut Vm, id: AttemptId) -> Result<(), String> {
@@ -60,14 +56,7 @@ pub(crate) async fn begin(vm: &mut Vm, id: AttemptId) -> Result<(), String> {
         Ok(instance) => instance,
         Err(why) => return refuse(vm, &intent, why).await,
     };
-    vm.record.incoming = Some(Incoming {
-        attempt: id,
-        stage: Stage::Preparing,
-        instance,
-        seq: 0,
-        paused: false,
-        start_generation: intent.start_generation,
-    });
+    vm.record.begin_incoming(&intent, instance);
     vm.record.resumes = intent.resumes;
     vm.record.ended = None;
     // From now on the controller is asked about it, whatever becomes of it.
@@ -102,7 +91,8 @@ async fn run(vm: &mut Vm, intent: AttemptIntent, restarted: bool) -> Result<(), 
     let reporter = Reporter::new(vm.host.client.clone(), incoming.attempt, Side::Destination, seq);
     let mut run = Run {
         id: incoming.attempt,
-        machine: Destination::new(incoming.stage, intent.record.verify),
+        core: IncomingCore::new(incoming.stage, intent.record.verify, Duration::ZERO),
+        began: Instant::now(),
         inputs,
         tasks: JoinSet::new(),
         qemu: None,
@@ -111,37 +101,41 @@ async fn run(vm: &mut Vm, intent: AttemptIntent, restarted: bool) -> Result<(), 
         port: 0,
         theirs: None,
         ours: None,
-        deadline: Instant::now() + CONNECT,
-        carrier_connected: false,
         intent,
         vm,
     };
     let mut queue = VecDeque::new();
-    if run.machine.ended() {
+    if run.core.ended() {
         return run.finish().await;
     }
     if restarted {
         let alive = run.adopt().await;
         queue.push_back(Seen::Restarted { alive });
     } else {
-        let begin = run.machine.begin();
+        let begin = run.core.begin();
         run.perform_all(begin, &mut queue).await;
     }
     loop {
         while let Some(seen) = queue.pop_front() {
-            tracing::debug!(attempt = %run.id, ?seen, stage = ?run.machine.stage(), "destination");
-            if run.machine.stage() == Stage::Claiming && !run.qemu_lives() {
+            tracing::debug!(attempt = %run.id, ?seen, stage = ?run.core.stage(), "destination");
+            if run.core.stage() == Stage::Claiming && !run.qemu_lives() {
                 // Seen before the claim's answer is acted on: what never executed goes back.
-                let actions = run.machine.on(Seen::QemuDied);
+                let actions = run.core.on(Seen::QemuDied);
                 run.perform_all(actions, &mut queue).await;
             }
-            let actions = run.machine.on(seen);
+            let actions = run.core.on(seen);
             run.perform_all(actions, &mut queue).await;
-            if run.machine.ended() {
+            if run.core.ended() {
                 return run.finish().await;
             }
         }
-        let deadline = tokio::time::Instant::from_std(run.deadline);
+        let deadline = run.core.deadline();
+        let timer = async {
+            match deadline {
+                Some(at) => tokio::time::sleep_until((run.began + at).into()).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             input = arrived.recv() => match input {
                 Some(input) => run.take(input, &mut queue),
@@ -151,10 +145,7 @@ async fn run(vm: &mut Vm, intent: AttemptIntent, restarted: bool) -> Result<(), 
                 Ok(()) => run.look_at_view(&mut queue),
                 Err(_) => std::future::pending().await,
             },
-            () = tokio::time::sleep_until(deadline), if !run.carrier_connected => {
-                run.carrier_connected = true;
-                queue.push_back(Seen::Failed("the source did not connect in time".into()));
-            }
+            () = timer => queue.push_back(run.core.overdue()),
         }
     }
 }
@@ -180,11 +171,7 @@ impl Run<'_> {
         let Some(intent) = view.attempts.into_iter().find(|a| a.record.id == self.id) else {
             return;
         };
-        if let Some(reason) = &intent.record.abort {
-            queue.push_back(Seen::Abort(reason.clone()));
-        } else if let Some(outcome) = intent.record.report.outcome {
-            queue.push_back(Seen::Abort(format!("the attempt has ended: {outcome}")));
-        }
+        queue.extend(self.core.intent(&intent));
         self.intent = intent;
     }
 
@@ -203,28 +190,20 @@ impl Run<'_> {
     }
 
     fn carrier_event(&mut self, event: CarrierEvent, queue: &mut VecDeque<Seen>) {
-        match event {
-            CarrierEvent::Connected { .. } => self.carrier_connected = true,
-            CarrierEvent::Sealed => queue.push_back(Seen::Sealed),
-            CarrierEvent::Mode { mode, .. } if mode != Mode::Direct => {
-                // Nothing is placed behind QEMU's back: its own "completed" says it all.
-                queue.push_back(Seen::Sealed);
+        queue.extend(self.core.carrier(&event));
+        let CarrierEvent::Note { text } = event else { return };
+        match Note::from_text(&text) {
+            Some(Note::Stopped { paused }) => {
+                if let Some(incoming) = &mut self.vm.record.incoming {
+                    incoming.paused = paused;
+                }
+                queue.push_back(Seen::ToldStopped);
             }
-            CarrierEvent::Failed { reason } => queue.push_back(Seen::Failed(reason)),
-            CarrierEvent::Note { text } => match Note::from_text(&text) {
-                Some(Note::Stopped { paused }) => {
-                    if let Some(incoming) = &mut self.vm.record.incoming {
-                        incoming.paused = paused;
-                    }
-                    queue.push_back(Seen::ToldStopped);
-                }
-                Some(note @ Note::State { .. }) => {
-                    self.theirs = Some(note);
-                    self.compare(queue);
-                }
-                _ => tracing::warn!("the peer said something this agent does not know"),
-            },
-            _ => {}
+            Some(note @ Note::State { .. }) => {
+                self.theirs = Some(note);
+                self.compare(queue);
+            }
+            _ => tracing::warn!("the peer said something this agent does not know"),
         }
     }
 
@@ -239,7 +218,7 @@ impl Run<'_> {
 
     async fn perform(&mut self, action: Action, queue: &mut VecDeque<Seen>) -> Result<(), Seen> {
         match action {
-            Action::Journal(stage) => self.journal(stage).await,
+            Action::Journal(stage) => self.journal(stage).await.map_err(Seen::NotJournalled)?,
             Action::Prepare => {
                 self.prepare().await.map_err(Seen::Failed)?;
                 queue.push_back(Seen::Prepared);
@@ -262,29 +241,19 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn journal(&mut self, stage: Stage) {
-        let seq = self.reporter.seq();
-        if let Some(incoming) = &mut self.vm.record.incoming {
-            incoming.seq = incoming.seq.max(seq);
-        }
-        self.vm.journal_destination(stage).await;
+    async fn journal(&mut self, stage: Stage) -> Result<(), String> {
+        self.vm.record.destination_at(stage, self.reporter.seq());
+        self.vm.save_at_last().await
     }
 
     /// Forgets the attempt. What it left behind is the VM's, or nothing.
     async fn finish(mut self) -> Result<(), String> {
         self.tasks.abort_all();
         self.reporter.flush().await;
-        let settled = self.machine.stage() == Stage::Settled;
-        if let Some(incoming) = self.vm.record.incoming.take()
-            && settled
-            && self.vm.record.instance.is_none()
-        {
-            // A restart between "settled" and here: the incoming QEMU is the VM's.
-            self.vm.record.start_generation = incoming.start_generation;
-            self.vm.record.instance = Some(incoming.instance);
-        }
-        self.vm.record.last_incoming = Some(self.id);
-        self.vm.save()?;
+        let incoming = self.vm.record.incoming.clone();
+        let settled = self.vm.record.destination_over();
+        // Not durable: it is not forgotten, and this is done again.
+        self.vm.save().inspect_err(|_| self.vm.record.incoming = incoming)?;
         if settled {
             self.see_carrier_out();
         }

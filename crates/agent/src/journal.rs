@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use types::VmId;
 
-use crate::record::{VERSION, VmRecord};
+use crate::core::{VERSION, VmRecord};
 
 /// Why the journal cannot be read or written.
 #[derive(Debug, thiserror::Error)]

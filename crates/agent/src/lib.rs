@@ -4,20 +4,19 @@
 //! The agent talks only to the controller. VMs do not need it to go on: after a
 //! restart it reads its journal, finds the QEMUs again and resumes what was
 //! under way. One task owns each VM; what it does next is decided by pure code
-//! ([`core`](self), `handoff`, `converge`) from the journal, QEMU's state and
+//! ([`core`], `handoff`, `converge`) from the journal, QEMU's state and
 //! the controller's intent, and is journalled before it is done.
 
 mod carrier_link;
 mod config;
 mod console;
 mod converge;
-mod core;
+pub mod core;
 mod host;
 mod incoming;
 mod journal;
 mod note;
 mod outgoing;
-mod record;
 mod reporter;
 mod state;
 mod sync;

@@ -10,17 +10,15 @@ use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use api::body::{AttemptIntent, AttemptPatch, Ended};
-use handoff::source::{Action, Seen, Source, Stage};
-use handoff::{Verdict, verdict};
+use handoff::source::{Action, Seen, Stage};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use types::{AttemptId, AttemptPhase, CarrierEvent, Counters, Mode, Progress, Side};
 
 use crate::carrier_link::CarrierLink;
 use crate::converge::{Advice, Pass, Policy};
-use crate::core::Qemu;
+use crate::core::{OutgoingCore, Qemu, Told};
 use crate::note::Note;
-use crate::record::Outgoing;
 use crate::reporter::Reporter;
 use crate::vm::Vm;
 
@@ -46,7 +44,9 @@ struct Run<'a> {
     vm: &'a mut Vm,
     id: AttemptId,
     intent: Option<AttemptIntent>,
-    machine: Source,
+    core: OutgoingCore,
+    /// The core's clock began here.
+    began: Instant,
     inputs: mpsc::Sender<Input>,
     tasks: JoinSet<()>,
     carrier: Option<CarrierLink>,
@@ -62,24 +62,13 @@ struct Run<'a> {
     /// The VM is stopped: QEMU is asked more often.
     hurry: Arc<AtomicBool>,
     blackout: Option<Duration>,
-    running_seen: bool,
-    /// The record had said so before RUNNING came.
-    settled_seen: bool,
-    ready_seen: bool,
-    abort_seen: bool,
     /// Things the guest did that the history was told.
     told: u32,
     /// What broke, until the record knows.
     broken: Option<String>,
-    /// When the present stage is overdue.
-    deadline: Instant,
     last_progress: Instant,
 }
 
-/// A destination that is not ready by then will not be.
-const PREPARE: Duration = Duration::from_secs(90);
-/// A hand-over without a verdict is asked about after this long. It decides nothing.
-const VERDICT: Duration = Duration::from_secs(30);
 /// How often progress is told.
 const PROGRESS: Duration = Duration::from_millis(250);
 
@@ -90,13 +79,7 @@ pub(crate) async fn begin(vm: &mut Vm, id: AttemptId) -> Result<(), String> {
     let found = vm.look().await;
     let was_paused = found != Qemu::Running;
     let first = guest::at_begin(vm, found, &intent);
-    vm.record.outgoing = Some(Outgoing {
-        attempt: id,
-        to: intent.record.to.clone(),
-        stage: Stage::Preparing,
-        was_paused,
-        seq: 0,
-    });
+    vm.record.begin_outgoing(id, intent.record.to.clone(), was_paused);
     if let Err(error) = vm.save() {
         // Nothing was done: it is begun anew.
         vm.record.outgoing = None;
@@ -126,7 +109,8 @@ async fn run(
     let budget = intent.as_ref().map_or(300, |i| i.record.blackout_budget_ms);
     let mut run = Run {
         id: outgoing.attempt,
-        machine: Source::new(outgoing.stage, gated),
+        core: OutgoingCore::new(outgoing.stage, gated, Duration::ZERO),
+        began: Instant::now(),
         inputs,
         tasks: JoinSet::new(),
         carrier: None,
@@ -140,13 +124,8 @@ async fn run(
         stopped_at: None,
         hurry: Arc::default(),
         blackout: None,
-        running_seen: false,
-        settled_seen: false,
-        ready_seen: false,
-        abort_seen: false,
         told: 0,
         broken: restarted.then(|| "the source's agent restarted".to_owned()),
-        deadline: Instant::now() + PREPARE,
         last_progress: Instant::now(),
         intent,
         vm,
@@ -154,7 +133,7 @@ async fn run(
     run.forward_qemu_events();
     let mut queue: VecDeque<Seen> = first.into_iter().collect();
     // The journal already holds a decision that only has to be told.
-    if run.machine.ended() {
+    if run.core.ended() {
         return run.finish(&mut arrived).await;
     }
     if run.vm.record.ended == Some(Ended::PoweredOff) {
@@ -165,18 +144,19 @@ async fn run(
     loop {
         while let Some(seen) = queue.pop_front() {
             run.remember(&seen);
-            tracing::debug!(attempt = %run.id, ?seen, stage = ?run.machine.stage(), "source");
-            for action in run.machine.on(seen) {
+            tracing::debug!(attempt = %run.id, ?seen, stage = ?run.core.stage(), "source");
+            let now = run.now();
+            for action in run.core.on(seen, now) {
                 if let Err(failed) = run.perform(action, &mut queue).await {
                     queue.push_front(failed);
                     break;
                 }
             }
-            if run.machine.ended() {
+            if run.core.ended() {
                 return run.finish(&mut arrived).await;
             }
         }
-        let deadline = tokio::time::Instant::from_std(run.deadline);
+        let deadline = tokio::time::Instant::from_std(run.began + run.core.deadline());
         tokio::select! {
             input = arrived.recv() => match input {
                 Some(input) => run.take(input, &mut queue).await,
@@ -186,7 +166,10 @@ async fn run(
                 Ok(()) => run.look_at_view(&mut queue),
                 Err(_) => std::future::pending().await,
             },
-            () = tokio::time::sleep_until(deadline) => run.overdue(&mut queue),
+            () = tokio::time::sleep_until(deadline) => {
+                let now = run.now();
+                queue.extend(run.core.overdue(now));
+            }
         }
     }
 }
@@ -228,33 +211,23 @@ impl Run<'_> {
         let Some(intent) = view.attempts.into_iter().find(|a| a.record.id == self.id) else {
             return;
         };
-        if intent.record.destination.is_some() && !std::mem::replace(&mut self.ready_seen, true) {
-            queue.push_back(Seen::DestinationReady);
-        }
-        let outcome = intent.record.report.outcome.is_some();
-        if let Some(reason) = &intent.record.abort
-            && !outcome
-            && !std::mem::replace(&mut self.abort_seen, true)
-        {
-            queue.push_back(Seen::Abort(reason.clone()));
-        }
-        self.record_seen(verdict(&intent.ownership, &intent.record), queue);
+        let (seen, told) = self.core.intent(&intent, self.carrier.is_some());
+        queue.extend(seen);
+        self.told(told, queue);
         self.intent = Some(intent);
     }
 
-    fn record_seen(&mut self, verdict: Verdict, queue: &mut VecDeque<Seen>) {
-        if self.machine.stage() != Stage::Handing {
-            return;
+    fn told(&mut self, told: Told, queue: &mut VecDeque<Seen>) {
+        match told {
+            Told::Nothing => {}
+            Told::Now(seen) => queue.push_back(seen),
+            Told::Later(seen, after) => self.send_later(after, Input::Seen(seen)),
         }
-        let settled = verdict == Verdict::Claimed { settled: true };
-        if settled && !self.running_seen && self.carrier.is_some() {
-            // RUNNING is on its way; the blackout is measured by it. Not for long.
-            self.running_seen = true;
-            self.settled_seen = true;
-            self.send_later(Duration::from_secs(2), Input::Seen(Seen::Record(verdict)));
-            return;
-        }
-        queue.push_back(Seen::Record(verdict));
+    }
+
+    /// The core's clock.
+    fn now(&self) -> Duration {
+        self.began.elapsed()
     }
 
     fn send_later(&mut self, after: Duration, input: Input) {
@@ -267,8 +240,9 @@ impl Run<'_> {
 
     async fn take(&mut self, input: Input, queue: &mut VecDeque<Seen>) {
         match input {
-            Input::Seen(Seen::Record(verdict)) if !self.running_seen => {
-                self.record_seen(verdict, queue);
+            Input::Seen(Seen::Record(verdict)) if !self.core.running_seen() => {
+                let told = self.core.record(verdict, self.carrier.is_some());
+                self.told(told, queue);
             }
             Input::Seen(seen) => queue.push_back(seen),
             Input::Event(event) => self.qemu_event(&event, queue),
@@ -285,20 +259,12 @@ impl Run<'_> {
     }
 
     fn migration(&mut self, migration: &qmp::Migration, queue: &mut VecDeque<Seen>) {
-        let undecided = matches!(self.machine.stage(), Stage::Copying | Stage::Handing);
-        match migration.status.as_str() {
-            "completed" if undecided => queue.push_back(Seen::Completed),
-            "failed" | "cancelled" if undecided => {
-                let why = migration.error.clone().unwrap_or_else(|| migration.status.clone());
-                queue.push_back(Seen::Broken(format!("the source's QEMU: {why}")));
-            }
-            _ => {}
-        }
+        queue.extend(self.core.migration(&migration.status, migration.error.as_deref()));
         let Some(ram) = &migration.ram else { return };
         self.rounds = self.rounds.max(ram.dirty_sync_count);
-        if self.machine.stage() == Stage::Copying && self.must_stop_first() {
+        if self.core.stage() == Stage::Copying && self.must_stop_first() {
             queue.push_back(Seen::Converged);
-        } else if self.machine.stage() == Stage::Copying && !self.vm_was_paused() && self.linked {
+        } else if self.core.stage() == Stage::Copying && !self.vm_was_paused() && self.linked {
             let pass = Pass {
                 number: ram.dirty_sync_count,
                 remaining: ram.remaining.saturating_add(self.counters.unacknowledged_bytes),
@@ -355,10 +321,7 @@ impl Run<'_> {
                 if counters.round_trip_us > 0 {
                     self.round_trip = Some(Duration::from_micros(counters.round_trip_us));
                 }
-                if counters.done_bytes > self.counters.done_bytes {
-                    // As long as memory moves, nothing is overdue.
-                    self.deadline = Instant::now() + VERDICT;
-                }
+                self.core.moved(counters.done_bytes, self.began.elapsed());
                 self.counters = counters;
             }
             CarrierEvent::Mode { mode, why } => {
@@ -373,12 +336,12 @@ impl Run<'_> {
             CarrierEvent::LinkLost { why } => {
                 self.linked = false;
                 let longest = Duration::from_secs(self.vm.host.config.outage.copy_seconds.into());
-                self.deadline = Instant::now() + longest + VERDICT;
+                self.core.link_lost(longest, self.began.elapsed());
                 self.reporter.post("link-lost", Some(why), AttemptPatch::default());
             }
             CarrierEvent::LinkResumed { outage_ms, resent_bytes } => {
                 self.linked = true;
-                self.deadline = Instant::now() + VERDICT;
+                self.core.link_resumed(self.began.elapsed());
                 let resent = types::Bytes(resent_bytes);
                 let told = format!("after {outage_ms} ms; {resent} were sent again so far");
                 self.reporter.post("link-resumed", Some(told), AttemptPatch::default());
@@ -388,30 +351,14 @@ impl Run<'_> {
                 Some(Note::Refused { why }) => queue.push_back(Seen::Refused(why)),
                 _ => tracing::warn!("the peer said something this agent does not know"),
             },
-            CarrierEvent::Failed { reason } if !self.running_seen => {
-                queue.push_back(Seen::Broken(reason));
-            }
+            CarrierEvent::Failed { reason } => queue.extend(self.core.carrier_failed(reason)),
             _ => {}
         }
     }
 
     fn running(&mut self, at: Instant, queue: &mut VecDeque<Seen>) {
-        self.running_seen = true;
         self.blackout = self.stopped_at.map(|stopped| at.saturating_duration_since(stopped));
-        if self.settled_seen {
-            queue.push_back(Seen::Record(Verdict::Claimed { settled: true }));
-        }
-    }
-
-    fn overdue(&mut self, queue: &mut VecDeque<Seen>) {
-        self.deadline = Instant::now() + VERDICT;
-        match self.machine.stage() {
-            Stage::Preparing => {
-                queue.push_back(Seen::Broken("the destination did not get ready in time".into()));
-            }
-            Stage::Handing => queue.push_back(Seen::Overdue),
-            _ => {}
-        }
+        queue.extend(self.core.running());
     }
 
     /// What the record should know of the attempt, as known here.
@@ -429,7 +376,7 @@ impl Run<'_> {
 
     async fn perform(&mut self, action: Action, queue: &mut VecDeque<Seen>) -> Result<(), Seen> {
         match action {
-            Action::Journal(stage) => self.journal(stage).await,
+            Action::Journal(stage) => self.journal(stage).await.map_err(Seen::NotJournalled)?,
             Action::BeginCopy => self.begin_copy().await.map_err(Seen::Broken)?,
             Action::Hold => {
                 self.command(types::CarrierCommand::Hold).await.map_err(Seen::Broken)?;
@@ -457,20 +404,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    async fn journal(&mut self, stage: Stage) {
+    async fn journal(&mut self, stage: Stage) -> Result<(), String> {
         if stage == Stage::Handing {
-            self.deadline = Instant::now() + VERDICT;
             let phase = Some(AttemptPhase::Switching);
             self.reporter.post("handing", None, AttemptPatch { phase, ..AttemptPatch::default() });
         }
-        if stage == Stage::Released {
-            self.vm.record.instance = None;
-        }
-        let seq = self.reporter.seq();
-        if let Some(outgoing) = &mut self.vm.record.outgoing {
-            outgoing.seq = outgoing.seq.max(seq);
-        }
-        self.vm.journal_source(stage).await;
+        self.vm.record.source_at(stage, self.reporter.seq());
+        self.vm.save_at_last().await
     }
 
     /// Tells that the source's part is over, then forgets the attempt.
@@ -481,7 +421,7 @@ impl Run<'_> {
                 self.carrier_event(event, at, &mut VecDeque::new());
             }
         }
-        let kept = self.machine.stage() == Stage::Kept;
+        let kept = self.core.stage() == Stage::Kept;
         let mut patch = self.numbers();
         patch.source_ended = Some(true);
         if kept {
@@ -490,8 +430,9 @@ impl Run<'_> {
         self.reporter.post(if kept { "kept" } else { "released" }, None, patch);
         self.reporter.flush().await;
         self.tasks.shutdown().await;
-        self.vm.record.outgoing = None;
-        self.vm.record.last_outgoing = Some(self.id);
-        self.vm.save()
+        let outgoing = self.vm.record.outgoing.clone();
+        self.vm.record.source_over();
+        // Not durable: it is not forgotten, and this is done again.
+        self.vm.save().inspect_err(|_| self.vm.record.outgoing = outgoing)
     }
 }

@@ -9,8 +9,8 @@ use api::client::Client;
 use tokio::sync::watch;
 use types::{AttemptId, VmId};
 
+use crate::core::VmRecord;
 use crate::host::Host;
-use crate::record::VmRecord;
 use crate::vm;
 
 /// What the controller last said about one VM.

@@ -4,14 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use api::body::{Ended, VmFacts};
-use handoff::{destination, source};
 use tokio::sync::{oneshot, watch};
 use types::{AttemptId, RunState};
 use vmm::{Incoming as Launch, Instance};
 
-use crate::core::{self, Qemu, Step, World};
+use crate::core::{self, Qemu, Step, VmRecord, World, run_state};
 use crate::host::{Entry, Host};
-use crate::record::VmRecord;
 use crate::sync::View;
 use crate::{incoming, outgoing};
 
@@ -31,9 +29,10 @@ pub(crate) struct Vm {
 
 /// A journal that cannot be written is tried again this much later.
 const SAVE_AGAIN: Duration = Duration::from_millis(200);
+/// And no longer than so, where something else can be done.
+const SAVE_FOR: Duration = Duration::from_secs(5);
 /// What a QEMU said before it ended is read within this.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-
 /// After something failed it is tried again this much later.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -348,27 +347,14 @@ impl Vm {
         }
     }
 
-    /// Journals the source's stage.
-    pub(crate) async fn journal_source(&mut self, stage: source::Stage) {
-        if let Some(outgoing) = &mut self.record.outgoing {
-            outgoing.stage = stage;
-        }
-        self.save_at_last().await;
-    }
-
-    /// Journals the destination's stage.
-    pub(crate) async fn journal_destination(&mut self, stage: destination::Stage) {
-        if let Some(incoming) = &mut self.record.incoming {
-            incoming.stage = stage;
-        }
-        self.save_at_last().await;
-    }
-
-    /// Saves, however long it takes. What follows a stage must not be done before
-    /// the stage is durable, and what was decided cannot be decided otherwise
-    /// because a disk is full: a VM that runs runs on meanwhile, one that rests rests.
-    async fn save_at_last(&mut self) {
+    /// Saves, waiting a while for a journal that cannot be written: a VM that runs
+    /// runs on meanwhile, one that rests rests.
+    pub(crate) async fn save_at_last(&mut self) -> Result<(), String> {
+        let deadline = tokio::time::Instant::now() + SAVE_FOR;
         while let Err(error) = self.save() {
+            if tokio::time::Instant::now() > deadline {
+                return Err(error);
+            }
             let error = Some(format!("the migration waits: {error}"));
             if self.error != error {
                 tracing::error!(vm = %self.record.vm, error, "a journal cannot be written");
@@ -377,6 +363,7 @@ impl Vm {
             self.publish().await;
             tokio::time::sleep(SAVE_AGAIN).await;
         }
+        Ok(())
     }
 }
 
@@ -387,17 +374,5 @@ pub(crate) fn by_guest(event: &qmp::Event) -> bool {
             name == "SHUTDOWN" && data.get("guest").and_then(|guest| guest.as_bool()) == Some(true)
         }
         qmp::Event::Gap(_) => false,
-    }
-}
-
-/// Reads QEMU's run state.
-pub(crate) fn run_state(status: &str) -> Qemu {
-    match status {
-        "running" | "suspended" => Qemu::Running,
-        "paused" | "prelaunch" | "postmigrate" | "finish-migrate" | "inmigrate" | "save-vm" => {
-            Qemu::Paused
-        }
-        "shutdown" => Qemu::Off,
-        _ => Qemu::Halted,
     }
 }

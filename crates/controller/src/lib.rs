@@ -7,7 +7,7 @@ mod agents;
 mod call;
 mod config;
 mod console;
-mod core;
+pub mod core;
 mod error;
 mod fleet;
 mod idempotency;

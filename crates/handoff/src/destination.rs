@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Verdict;
+use crate::guard::Guard;
 
 /// How far the destination is; journalled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -56,6 +57,9 @@ pub enum Seen {
     Started,
     /// RUNNING is recorded.
     Settled,
+    /// Settling compared unequal: the VM has been started elsewhere meanwhile,
+    /// because this host was held to be dead.
+    NotSettled,
     /// The VM is recorded as the source's again.
     GivenBack,
     /// Giving back compared unequal; this is what the record says.
@@ -67,6 +71,8 @@ pub enum Seen {
         /// The incoming QEMU lives.
         alive: bool,
     },
+    /// [`Action::Journal`] failed; nothing that was to follow it has been done.
+    NotJournalled(String),
 }
 
 /// What the destination is to do, in order.
@@ -137,6 +143,12 @@ impl Destination {
         matches!(self.stage, Stage::Settled | Stage::Ended)
     }
 
+    /// It knows that QEMU is dead.
+    #[cfg(test)]
+    pub(crate) fn knows_dead(&self) -> bool {
+        self.dead
+    }
+
     /// Begins a new attempt.
     pub fn begin(&self) -> Vec<Action> {
         vec![Action::Journal(Stage::Preparing), Action::Prepare]
@@ -167,19 +179,20 @@ impl Destination {
             Seen::ToldStopped => self.told_stopped = true,
             Seen::Loaded => self.loaded = true,
             Seen::Sealed => self.sealed = true,
-            Seen::Compared { equal: true } => return self.claim(),
+            Seen::Compared { equal: true } if self.complete() => return self.claim(),
             Seen::Compared { equal: false } => {
                 return self.refuse("RAM or registers differed from the source's".into());
             }
-            Seen::Failed(why) | Seen::Abort(why) => return self.refuse(why),
+            Seen::Failed(why) | Seen::Abort(why) | Seen::NotJournalled(why) => {
+                return self.refuse(why);
+            }
             Seen::QemuDied => return self.refuse("the destination's QEMU ended".into()),
             Seen::Restarted { .. } => {
                 return self.refuse("the destination's agent restarted".into());
             }
             _ => return Vec::new(),
         }
-        let complete = self.told_stopped && self.loaded && self.sealed;
-        if !complete || self.stage != Stage::Receiving || self.comparing {
+        if !self.complete() || self.stage != Stage::Receiving || self.comparing {
             return Vec::new();
         }
         if self.verify {
@@ -189,11 +202,18 @@ impl Destination {
         self.claim()
     }
 
+    /// Everything is here, and nothing of it can change any more.
+    fn complete(&self) -> bool {
+        Guard::ClaimWhenTold.holds(self.told_stopped)
+            && Guard::ClaimWhenLoaded.holds(self.loaded)
+            && Guard::ClaimWhenSealed.holds(self.sealed)
+    }
+
+    /// From here on only the record refuses.
     fn claim(&mut self) -> Vec<Action> {
-        if !(self.told_stopped && self.loaded && self.sealed) {
-            return Vec::new();
-        }
-        vec![self.journal(Stage::Claiming), Action::Claim]
+        self.stage = Stage::Claiming;
+        let ahead = Guard::ClaimingAhead.stands().then_some(Action::Journal(Stage::Claiming));
+        ahead.into_iter().chain([Action::Claim]).collect()
     }
 
     fn refuse(&mut self, why: String) -> Vec<Action> {
@@ -210,43 +230,78 @@ impl Destination {
                 self.dead = !alive;
                 vec![Action::Claim]
             }
-            Seen::Claimed | Seen::NotClaimed(Verdict::Claimed { .. }) if self.dead => {
-                vec![self.journal(Stage::GivingBack), Action::GiveBack]
+            // Not sent yet.
+            Seen::NotJournalled(why) => self.refuse(why),
+            Seen::Failed(why) | Seen::Abort(why) if !Guard::NoRefusalAfterClaim.stands() => {
+                self.refuse(why)
             }
-            Seen::Claimed | Seen::NotClaimed(Verdict::Claimed { .. }) => {
-                vec![self.journal(Stage::Activating), Action::Start]
-            }
-            Seen::NotClaimed(Verdict::Foreign) => vec![Action::Alarm(
-                "the record does not know this attempt; its copy stays paused".into(),
-            )],
-            Seen::NotClaimed(_) => {
-                vec![
-                    self.journal(Stage::Refused),
-                    Action::TellRefused("the record had moved on when it was claimed".into()),
-                    Action::End,
-                ]
-            }
+            Seen::Claimed => self.claimed(),
+            Seen::NotClaimed(verdict) => self.not_claimed(verdict),
             _ => Vec::new(),
         }
+    }
+
+    fn claimed(&mut self) -> Vec<Action> {
+        if self.dead && Guard::DeadGivesBack.stands() {
+            return vec![self.journal(Stage::GivingBack), Action::GiveBack];
+        }
+        self.activate()
+    }
+
+    fn not_claimed(&mut self, verdict: Verdict) -> Vec<Action> {
+        match verdict {
+            Verdict::Claimed { settled: false } => self.claimed(),
+            Verdict::Foreign => vec![Action::Alarm(
+                "the record does not know this attempt; its copy stays paused".into(),
+            )],
+            _ if Guard::NotClaimedStays.stands() => {
+                self.refuse("the record had moved on when it was claimed".into())
+            }
+            _ => self.claimed(),
+        }
+    }
+
+    /// From here on the VM may have executed.
+    fn activate(&mut self) -> Vec<Action> {
+        self.stage = Stage::Activating;
+        let ahead = Guard::ActivatingAhead.stands().then_some(Action::Journal(Stage::Activating));
+        ahead.into_iter().chain([Action::Start]).collect()
     }
 
     fn activating(&mut self, seen: &Seen) -> Vec<Action> {
         match seen {
             Seen::Restarted { alive: true } => vec![Action::Start],
+            Seen::NotJournalled(_) => self.activate(),
             // It may have executed: this is a crash of the VM here, never a way back.
-            Seen::QemuDied | Seen::Restarted { alive: false } => vec![Action::Settle],
+            Seen::QemuDied | Seen::Restarted { alive: false } => {
+                self.dead = true;
+                if Guard::ExecutedStays.stands() {
+                    vec![Action::Settle]
+                } else {
+                    vec![self.journal(Stage::GivingBack), Action::GiveBack]
+                }
+            }
             Seen::Started => vec![Action::TellRunning, Action::Settle],
             Seen::Settled => vec![Action::Adopt, self.journal(Stage::Settled)],
+            Seen::NotSettled if self.dead => vec![self.journal(Stage::Refused), Action::End],
+            Seen::NotSettled => vec![Action::Alarm(
+                "the VM was started elsewhere while it runs here; nothing is touched".into(),
+            )],
             _ => Vec::new(),
         }
     }
 
     fn giving_back(&mut self, seen: &Seen) -> Vec<Action> {
         match seen {
-            Seen::Restarted { .. } => vec![Action::GiveBack],
-            Seen::GivenBack | Seen::NotGivenBack(Verdict::GivenBack | Verdict::Kept) => {
-                vec![self.journal(Stage::Refused), Action::End]
-            }
+            Seen::Restarted { .. } | Seen::NotJournalled(_) => vec![Action::GiveBack],
+            // The last: this host was held to be dead, and the VM started elsewhere.
+            Seen::GivenBack
+            | Seen::NotGivenBack(
+                Verdict::GivenBack
+                | Verdict::Kept
+                | Verdict::Superseded
+                | Verdict::Claimed { settled: true },
+            ) => vec![self.journal(Stage::Refused), Action::End],
             Seen::NotGivenBack(_) => {
                 vec![Action::Alarm("the record contradicts a VM that was given back".into())]
             }
@@ -259,6 +314,9 @@ impl Destination {
             Seen::Restarted { .. } => {
                 vec![Action::TellRefused("the destination's agent restarted".into()), Action::End]
             }
+            // The journal may hold that a claim was on its way, so nobody may rely on a
+            // refusal; the source loses its connection and asks the record.
+            Seen::NotJournalled(_) => vec![Action::End],
             Seen::Gone => vec![self.journal(Stage::Ended)],
             _ => Vec::new(),
         }

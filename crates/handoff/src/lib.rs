@@ -1,8 +1,9 @@
-//! Who may run the VM: the state machines of source and destination.
+//! Who may run the VM: the state machines of source and destination, and the
+//! record between them.
 //!
-//! Both are pure: `on(observation) -> actions`. The caller performs the actions
+//! The machines are pure: `on(observation) -> actions`. The caller performs the actions
 //! in the order given and stops at the first that fails, feeding the failure
-//! back as an observation. [`Action::Journal`](source::Action::Journal) is
+//! back as an observation; a journal that cannot be written is `NotJournalled`. [`Action::Journal`](source::Action::Journal) is
 //! durable before the next action begins; after a restart the machine is made
 //! from the journalled stage and sees `Restarted`.
 //!
@@ -19,6 +20,10 @@
 //!    settled on the destination.
 
 pub mod destination;
+mod guard;
+#[cfg(test)]
+mod model;
+pub mod record;
 pub mod source;
 mod verdict;
 

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Verdict;
+use crate::guard::Guard;
 
 /// How far the source is; journalled, so that a restarted agent goes on from it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -64,6 +65,8 @@ pub enum Seen {
     Gone,
     /// The agent restarted; the machine was made from the journal.
     Restarted,
+    /// [`Action::Journal`] failed; nothing that was to follow it has been done.
+    NotJournalled(String),
 }
 
 /// What the source is to do, in order.
@@ -169,21 +172,47 @@ impl Source {
             }
             Seen::Held if self.asking => vec![Action::Ask],
             Seen::Answer(Verdict::Undecided { aborted: false }) if self.asking => {
-                vec![self.journal(Stage::Handing), Action::Stop]
+                self.hand_over(vec![Action::Stop])
             }
             Seen::Answer(_) if self.asking => self.keep("the attempt was ended".into()),
             Seen::NoAnswer if self.asking => {
                 self.asking = false;
                 if self.gated { Vec::new() } else { vec![Action::Unhold] }
             }
-            Seen::StoppedItself => vec![self.journal(Stage::Handing), Action::Tail, Action::Watch],
+            Seen::StoppedItself => {
+                let then = self.stopped_itself();
+                self.hand_over(then)
+            }
             Seen::Completed => {
-                self.told = true;
-                vec![self.journal(Stage::Handing), Action::Tail, Action::TellStopped, Action::Watch]
+                let then = self.tell();
+                self.hand_over(then)
             }
             Seen::Broken(why) | Seen::Refused(why) | Seen::Abort(why) => self.keep(why),
+            Seen::NotJournalled(why) => self.keep(why),
             Seen::Restarted => self.keep("the source's agent restarted".into()),
             _ => Vec::new(),
+        }
+    }
+
+    /// From here on a restarted agent asks the record before it resumes the VM.
+    fn hand_over(&mut self, then: Vec<Action>) -> Vec<Action> {
+        self.stage = Stage::Handing;
+        let ahead = Guard::HandingAhead.stands().then_some(Action::Journal(Stage::Handing));
+        ahead.into_iter().chain(then).collect()
+    }
+
+    /// The VM cannot resume by itself: the other side may know.
+    fn tell(&mut self) -> Vec<Action> {
+        self.told = true;
+        vec![Action::Tail, Action::TellStopped, Action::Watch]
+    }
+
+    /// It may: the other side may not, until QEMU has completed.
+    fn stopped_itself(&mut self) -> Vec<Action> {
+        if Guard::StoppedItselfIsNotTold.stands() {
+            vec![Action::Tail, Action::Watch]
+        } else {
+            self.tell()
         }
     }
 
@@ -199,26 +228,20 @@ impl Source {
 
     fn handing(&mut self, seen: Seen) -> Vec<Action> {
         match seen {
-            Seen::Stopped if !self.told => {
-                self.told = true;
-                vec![Action::Tail, Action::TellStopped, Action::Watch]
-            }
-            Seen::StoppedItself if !self.told => vec![Action::Tail, Action::Watch],
-            Seen::Completed if !self.told => {
-                self.told = true;
-                vec![Action::Tail, Action::TellStopped, Action::Watch]
-            }
+            Seen::Stopped | Seen::Completed if !self.told => self.tell(),
+            Seen::StoppedItself if !self.told => self.stopped_itself(),
+            // Neither stopped nor told yet.
+            Seen::NotJournalled(why) => self.keep(why),
             Seen::Refused(why) => self.keep(why),
-            Seen::Broken(_) | Seen::Abort(_) | Seen::Overdue | Seen::Restarted => self.reassert(),
-            Seen::Reasserted => {
-                self.reasserted = true;
-                vec![
-                    self.journal(Stage::Keeping),
-                    Action::EndCopy { reason: "the source kept the VM".into() },
-                    Action::Resume,
-                ]
-            }
+            Seen::Broken(_) => self.in_doubt(Guard::BrokenAsks),
+            Seen::Overdue => self.in_doubt(Guard::OverdueAsks),
+            Seen::Restarted => self.in_doubt(Guard::RestartedAsks),
+            Seen::Abort(_) => self.reassert(),
+            Seen::Reasserted => self.reasserted("the source kept the VM"),
             Seen::NotReasserted(verdict) => {
+                if !Guard::NotReassertedStays.stands() {
+                    return self.reasserted("the source kept the VM");
+                }
                 self.reasserting = false;
                 let mut actions = self.read(verdict);
                 if actions.is_empty() {
@@ -231,6 +254,11 @@ impl Source {
         }
     }
 
+    /// Nothing but the record decides: it is asked.
+    fn in_doubt(&mut self, guard: Guard) -> Vec<Action> {
+        if guard.stands() { self.reassert() } else { self.keep("decided alone".into()) }
+    }
+
     fn reassert(&mut self) -> Vec<Action> {
         if std::mem::replace(&mut self.reasserting, true) {
             return Vec::new();
@@ -238,24 +266,26 @@ impl Source {
         vec![Action::Reassert]
     }
 
+    /// The record says that the VM stays.
+    fn reasserted(&mut self, reason: &str) -> Vec<Action> {
+        self.reasserted = true;
+        vec![
+            self.journal(Stage::Keeping),
+            Action::EndCopy { reason: reason.into() },
+            Action::Resume,
+        ]
+    }
+
     fn read(&mut self, verdict: Verdict) -> Vec<Action> {
         match verdict {
-            Verdict::Claimed { settled: true } => {
+            Verdict::Claimed { settled } if Guard::ReleaseWhenSettled.holds(settled) => {
                 vec![self.journal(Stage::Releasing), Action::Release]
             }
-            Verdict::GivenBack => self.reassert(),
-            Verdict::Undecided { aborted: true } => self.reassert(),
-            Verdict::Undecided { aborted: false } | Verdict::Claimed { settled: false } => {
-                Vec::new()
-            }
-            Verdict::Kept => {
-                self.reasserted = true;
-                vec![
-                    self.journal(Stage::Keeping),
-                    Action::EndCopy { reason: "the record says that the VM stayed".into() },
-                    Action::Resume,
-                ]
-            }
+            // Stale, and by the record nobody's any more.
+            Verdict::Superseded => vec![self.journal(Stage::Releasing), Action::Release],
+            Verdict::GivenBack | Verdict::Undecided { aborted: true } => self.reassert(),
+            Verdict::Undecided { aborted: false } | Verdict::Claimed { .. } => Vec::new(),
+            Verdict::Kept => self.reasserted("the record says that the VM stayed"),
             Verdict::Foreign => {
                 vec![Action::Alarm("the record does not know this attempt; it stays paused".into())]
             }
@@ -263,17 +293,24 @@ impl Source {
     }
 
     fn keeping(&mut self, seen: Seen) -> Vec<Action> {
+        let resume = |reason: String| vec![Action::EndCopy { reason }, Action::Resume];
         match seen {
-            Seen::Restarted => vec![
-                Action::EndCopy { reason: "the source's agent restarted".into() },
-                Action::Resume,
-                Action::Reassert,
-            ],
+            Seen::Restarted => {
+                let mut actions = resume("the source's agent restarted".into());
+                actions.push(Action::Reassert);
+                actions
+            }
+            // An earlier stage in the journal leads here again, by the record: go on.
+            Seen::NotJournalled(why) => {
+                let mut actions = resume(why);
+                actions.extend((!self.reasserted).then_some(Action::Reassert));
+                actions
+            }
             Seen::Resumed => {
                 self.resumed = true;
                 self.kept()
             }
-            Seen::Reasserted | Seen::NotReasserted(Verdict::Kept) => {
+            Seen::Reasserted | Seen::NotReasserted(Verdict::Kept | Verdict::Superseded) => {
                 self.reasserted = true;
                 self.kept()
             }
@@ -292,7 +329,8 @@ impl Source {
     }
 
     fn kept(&mut self) -> Vec<Action> {
-        if !(self.resumed && self.reasserted) {
+        let resumed = Guard::KeptWhenResumed.holds(self.resumed);
+        if !(resumed && Guard::KeptWhenReasserted.holds(self.reasserted)) {
             return Vec::new();
         }
         vec![self.journal(Stage::Kept), Action::Finish]
@@ -300,7 +338,7 @@ impl Source {
 
     fn releasing(&mut self, seen: &Seen) -> Vec<Action> {
         match seen {
-            Seen::Restarted => vec![Action::Release],
+            Seen::Restarted | Seen::NotJournalled(_) => vec![Action::Release],
             Seen::Gone => vec![self.journal(Stage::Released), Action::Finish],
             _ => Vec::new(),
         }

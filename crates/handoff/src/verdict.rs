@@ -20,6 +20,9 @@ pub enum Verdict {
     GivenBack,
     /// The attempt is over and the VM stayed with the source.
     Kept,
+    /// The attempt is over, and the VM has been started afresh elsewhere because the
+    /// source was held to be dead: what the source has of it is stale.
+    Superseded,
     /// The record matches nothing this attempt could have led to.
     Foreign,
 }
@@ -29,7 +32,8 @@ pub fn verdict(ownership: &Ownership, record: &AttemptRecord) -> Verdict {
     use types::Outcome;
     match record.report.outcome {
         Some(Outcome::Completed) => return Verdict::Claimed { settled: true },
-        Some(_) => return Verdict::Kept,
+        Some(_) if ownership.owner == record.from => return Verdict::Kept,
+        Some(_) => return Verdict::Superseded,
         None => {}
     }
     if ownership.attempt != Some(record.id) || ownership.incarnation != record.incarnation {

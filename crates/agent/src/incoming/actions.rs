@@ -8,18 +8,15 @@ use api::client::{Client, ClientError};
 use handoff::destination::Seen;
 use handoff::verdict;
 use serde_json::json;
-use types::{
-    AttemptId, CarrierCommand, CarrierConfig, CarrierEvent, CarrierSide, Code, RunState, VmId,
-};
+use types::{AttemptId, CarrierCommand, CarrierConfig, CarrierEvent, CarrierSide, RunState, VmId};
 use vmm::Incoming as Launch;
 
 use super::{Input, Run};
 use crate::carrier_link;
 use crate::config::DataPlane;
-use crate::core::Qemu;
+use crate::core::{Qemu, Swap, run_state, swapped};
 use crate::note::Note;
 use crate::state;
-use crate::vm::run_state;
 
 /// Making memory, taps, QEMU and carrier.
 const PREPARE: Duration = Duration::from_secs(60);
@@ -168,7 +165,6 @@ impl Run<'_> {
 
     /// After a restart: is the incoming QEMU still there?
     pub(super) async fn adopt(&mut self) -> bool {
-        self.carrier_connected = true;
         let Some(incoming) = &self.vm.record.incoming else { return false };
         let plan = incoming.instance.clone();
         let Ok(Some(qemu)) = self.vm.host.hypervisor.adopt(&plan).await else { return false };
@@ -219,9 +215,12 @@ impl Run<'_> {
 
     pub(super) fn settle(&mut self) {
         let request = self.request(self.intent.record.epoch.next());
-        self.ask(move |client, vm, _| {
+        self.ask(move |client, vm, id| {
             let request = request.clone();
-            async move { client.settle(vm, &request).await.map(|_| Seen::Settled) }
+            async move {
+                let reply = client.settle(vm, &request).await;
+                swap(&client, id, reply, Seen::Settled, |_| Seen::NotSettled).await
+            }
         });
     }
 
@@ -295,9 +294,7 @@ impl Run<'_> {
 
     /// The incoming QEMU is the VM's own from now on; journalled with the stage that follows.
     pub(super) fn adopt_as_own(&mut self) {
-        let Some(incoming) = &self.vm.record.incoming else { return };
-        self.vm.record.start_generation = incoming.start_generation;
-        self.vm.record.instance = Some(incoming.instance.clone());
+        self.vm.record.adopt();
         self.vm.qemu = self.qemu.take();
     }
 
@@ -387,12 +384,15 @@ async fn swap<T>(
     yes: Seen,
     no: fn(handoff::Verdict) -> Seen,
 ) -> Result<Seen, ClientError> {
-    match reply {
-        Ok(_) => Ok(yes),
-        Err(ClientError::Problem(problem)) if problem.code == Code::Conflict => {
+    let problem = match &reply {
+        Err(ClientError::Problem(problem)) => Some(problem),
+        _ => None,
+    };
+    match (swapped(problem), reply) {
+        (Swap::Read, Err(_)) => {
             let intent = client.attempt_intent(id).await?;
             Ok(no(verdict(&intent.ownership, &intent.record)))
         }
-        Err(error) => Err(error),
+        (_, reply) => reply.map(|_| yes),
     }
 }

@@ -12,10 +12,9 @@ use types::{AttemptPhase, CarrierCommand, CarrierConfig, CarrierSide};
 use super::{Input, Run};
 use crate::carrier_link;
 use crate::config::DataPlane;
-use crate::core::Qemu;
+use crate::core::{Qemu, run_state};
 use crate::note::Note;
 use crate::state;
-use crate::vm::run_state;
 
 /// How often QEMU is asked how far it is: while it copies, and during the blackout.
 const POLL: Duration = Duration::from_millis(15);

@@ -14,8 +14,8 @@ use qmp::Event;
 use types::RunState;
 
 use super::{Input, Run};
-use crate::core::Qemu;
-use crate::vm::{Vm, by_guest, run_state};
+use crate::core::{Qemu, run_state};
+use crate::vm::{Vm, by_guest};
 
 /// More reboots than this in one attempt are one story.
 const MOST_TOLD: u32 = 16;
@@ -78,8 +78,8 @@ impl Run<'_> {
 
     /// A stop that nobody ordered is QEMU's own, to complete, or the guest's affair.
     fn look_why(&mut self) {
-        let copying = self.machine.stage() == Stage::Copying;
-        let undecided = copying || self.machine.stage() == Stage::Preparing;
+        let copying = self.core.stage() == Stage::Copying;
+        let undecided = copying || self.core.stage() == Stage::Preparing;
         let (true, Ok(qmp)) = (undecided, self.vm.qmp()) else { return };
         let inputs = self.inputs.clone();
         self.tasks.spawn(async move {
@@ -100,7 +100,7 @@ impl Run<'_> {
             Qemu::Halted => queue.push_back(Seen::Abort(rests(status))),
             // It went on already.
             Qemu::Running => self.stopped_at = None,
-            Qemu::Paused | Qemu::Dead if self.machine.stage() == Stage::Copying => {
+            Qemu::Paused | Qemu::Dead if self.core.stage() == Stage::Copying => {
                 queue.push_back(Seen::StoppedItself);
             }
             Qemu::Paused | Qemu::Dead => {}

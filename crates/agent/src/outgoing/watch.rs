@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use api::body::{AttemptPatch, OwnershipRequest};
+use api::body::AttemptPatch;
 use api::client::{Client, ClientError};
 use handoff::source::Seen;
 use handoff::{Verdict, verdict};
 use types::AttemptId;
 
 use super::{Input, Run};
+use crate::core;
 
 /// The store must answer within this before the VM is stopped: it will be
 /// needed to start the VM again.
@@ -80,14 +81,8 @@ async fn reassert_once(
     id: AttemptId,
 ) -> Result<Seen, ClientError> {
     let intent = client.attempt_intent(id).await?;
-    let found = verdict(&intent.ownership, &intent.record);
-    if !matches!(found, Verdict::Undecided { .. } | Verdict::GivenBack) {
-        return Ok(Seen::NotReasserted(found));
+    match core::reassert(&intent) {
+        Ok(request) => client.reassert(vm, &request).await.map(|_| Seen::Reasserted),
+        Err(seen) => Ok(seen),
     }
-    let request = OwnershipRequest {
-        attempt: id,
-        epoch: intent.ownership.epoch,
-        incarnation: intent.ownership.incarnation,
-    };
-    client.reassert(vm, &request).await.map(|_| Seen::Reasserted)
 }

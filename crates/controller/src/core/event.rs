@@ -1,6 +1,7 @@
 //! A party of an attempt reports a durable fact.
 
 use api::body::{AttemptEvent, AttemptPatch};
+use handoff::record::Change;
 use types::{AttemptPhase, Code, HostId, Ownership, PageCounts, Problem, Side};
 
 use super::{Attempt, Note};
@@ -11,7 +12,7 @@ const MAX_EVENT: usize = 64;
 const MAX_TEXT: usize = 2000;
 
 /// Takes an event into the record. No notes: it had been taken already.
-pub(crate) fn event(
+pub fn event(
     own: &Ownership,
     attempt: &mut Attempt,
     host: &HostId,
@@ -59,10 +60,11 @@ fn patch(own: &Ownership, attempt: &mut Attempt, side: Side, patch: &AttemptPatc
     if let (Side::Destination, Some(address)) = (side, &patch.destination) {
         record.destination = Some(short(address));
     }
-    let open = own.owner == record.from && record.report.outcome.is_none();
-    if let (Some(reason), None, true) = (&patch.abort, &record.abort, open) {
-        record.abort = Some(short(reason));
-        record.cancelled |= side == Side::Source && patch.powered_off == Some(true);
+    if let Some(reason) = &patch.abort {
+        // Too late or not the first reason: the history has it all the same.
+        let first = handoff::record::abort(own, record, &short(reason)) == Ok(Change::Made);
+        let off = side == Side::Source && patch.powered_off == Some(true);
+        record.cancelled |= first && off;
     }
     let report = &mut record.report;
     report.mode = patch.mode.or(report.mode);

@@ -9,11 +9,11 @@ mod ownership;
 mod record;
 mod vm;
 
-pub(crate) use event::event;
-pub(crate) use migrate::{Request, cancel, migrate, no_migration};
-pub(crate) use ownership::{Caller, claim, give_back, reassert, settle};
-pub(crate) use record::{Attempt, Note, Vm};
-pub(crate) use vm::{
+pub use event::event;
+pub use migrate::{Request, cancel, migrate, no_migration};
+pub use ownership::{Caller, claim, give_back, reassert, settle};
+pub use record::{Attempt, Note, Vm};
+pub use vm::{
     Observed, halted, machine_seen, pause, powered_off, powered_off_in_flight, removable, resume,
     start, stop,
 };

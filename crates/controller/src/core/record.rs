@@ -5,46 +5,46 @@ use types::{AttemptPhase, AttemptRecord, Outcome, RunState, Side, VmSpec};
 
 /// A VM, as the store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Vm {
+pub struct Vm {
     /// Its spec, with UUID and MACs.
-    pub(crate) spec: VmSpec,
+    pub spec: VmSpec,
     /// What was asked for.
-    pub(crate) desired: RunState,
+    pub desired: RunState,
     /// Rises with every request to start.
-    pub(crate) start_generation: u64,
+    pub start_generation: u64,
     /// Rises with every request to go on after an error.
     #[serde(default)]
-    pub(crate) resumes: u64,
+    pub resumes: u64,
     /// Why it rests although it should run, as the history was last told.
     #[serde(default)]
-    pub(crate) halted: Option<String>,
+    pub halted: Option<String>,
 }
 
 impl Vm {
     /// One that was never started.
-    pub(crate) fn new(spec: VmSpec, desired: RunState) -> Self {
+    pub fn new(spec: VmSpec, desired: RunState) -> Self {
         Self { spec, desired, start_generation: 0, resumes: 0, halted: None }
     }
 }
 
 /// An attempt, as the store keeps it: the record and what only the controller needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Attempt {
+pub struct Attempt {
     /// What parties see.
-    pub(crate) record: AttemptRecord,
+    pub record: AttemptRecord,
     /// When it was asked for, in milliseconds since 1970.
-    pub(crate) requested_ms: i64,
+    pub requested_ms: i64,
     /// Number of the source's last event; 0: none yet.
-    pub(crate) source_seq: u64,
+    pub source_seq: u64,
     /// Number of the destination's last event; 0: none yet.
-    pub(crate) destination_seq: u64,
+    pub destination_seq: u64,
     /// The source's part is over.
-    pub(crate) source_ended: bool,
+    pub source_ended: bool,
 }
 
 impl Attempt {
     /// The last number of a side's events.
-    pub(crate) fn seq(&mut self, side: Side) -> &mut u64 {
+    pub fn seq(&mut self, side: Side) -> &mut u64 {
         match side {
             Side::Source => &mut self.source_seq,
             Side::Destination => &mut self.destination_seq,
@@ -52,12 +52,12 @@ impl Attempt {
     }
 
     /// Goes on to a phase, never back.
-    pub(crate) fn advance(&mut self, phase: AttemptPhase) {
+    pub fn advance(&mut self, phase: AttemptPhase) {
         self.record.phase = self.record.phase.max(phase);
     }
 
     /// Ends the attempt once both its outcome is known and its source is through.
-    pub(crate) fn finish(&mut self, now_ms: i64) -> Option<Note> {
+    pub fn finish(&mut self, now_ms: i64) -> Option<Note> {
         let record = &mut self.record;
         let outcome = record.report.outcome?;
         if !self.source_ended || record.phase == AttemptPhase::Done {
@@ -75,21 +75,23 @@ impl Attempt {
 
 /// What the history has to say about a decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Note {
+pub struct Note {
     /// Who did it.
-    pub(crate) actor: String,
+    pub actor: String,
     /// What happened.
-    pub(crate) event: String,
+    pub event: String,
     /// More about it.
-    pub(crate) detail: Option<String>,
+    pub detail: Option<String>,
 }
 
 impl Note {
-    pub(crate) fn by(actor: impl ToString, event: &str) -> Self {
+    /// `actor` did or said `event`, one word of kebab-case.
+    pub fn by(actor: impl ToString, event: &str) -> Self {
         Self { actor: actor.to_string(), event: event.to_owned(), detail: None }
     }
 
-    pub(crate) fn detail(mut self, detail: impl Into<String>) -> Self {
+    /// Adds more about it.
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = Some(detail.into());
         self
     }

@@ -8,14 +8,14 @@ use super::{Note, Vm};
 
 /// What a VM's owner said of it last.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Observed {
+pub struct Observed {
     /// What it said.
-    pub(crate) facts: VmFacts,
+    pub facts: VmFacts,
     /// It had been told the VM's newest intent when it said so.
-    pub(crate) informed: bool,
+    pub informed: bool,
     /// It had been told that it owns the VM, at the present epoch, when it said so.
     /// What it said before may be of an earlier stay of the VM.
-    pub(crate) owning: bool,
+    pub owning: bool,
 }
 
 /// Longest reason of a rest that is kept.
@@ -25,7 +25,7 @@ type Decision = Result<Vec<Note>, Problem>;
 
 /// Starts the VM on `on`, or where it was last. `incarnation` and `past`, the
 /// last epoch of a removed VM of the same UUID, are for a first start.
-pub(crate) fn start(
+pub fn start(
     vm: &mut Vm,
     own: &mut Option<Ownership>,
     seen: Option<&Observed>,
@@ -77,13 +77,13 @@ pub(crate) fn start(
 }
 
 /// Stops the VM at once.
-pub(crate) fn stop(vm: &mut Vm, own: Option<&Ownership>, user: &str) -> Decision {
+pub fn stop(vm: &mut Vm, own: Option<&Ownership>, user: &str) -> Decision {
     idle(vm, own)?;
     Ok(turn(vm, RunState::Stopped, Note::by(user, "vm-stopped")))
 }
 
 /// Stops its processors.
-pub(crate) fn pause(
+pub fn pause(
     vm: &mut Vm,
     own: Option<&Ownership>,
     seen: Option<&Observed>,
@@ -95,7 +95,7 @@ pub(crate) fn pause(
 }
 
 /// Lets its processors go on.
-pub(crate) fn resume(
+pub fn resume(
     vm: &mut Vm,
     own: Option<&Ownership>,
     seen: Option<&Observed>,
@@ -113,11 +113,7 @@ pub(crate) fn resume(
 }
 
 /// Whether the VM may be forgotten.
-pub(crate) fn removable(
-    vm: &Vm,
-    own: Option<&Ownership>,
-    seen: Option<&Observed>,
-) -> Result<(), Problem> {
+pub fn removable(vm: &Vm, own: Option<&Ownership>, seen: Option<&Observed>) -> Result<(), Problem> {
     idle(vm, own)?;
     let stop = format!("`godwit vm stop {}`, then try again", vm.spec.name);
     if vm.desired != RunState::Stopped {
@@ -134,7 +130,7 @@ pub(crate) fn removable(
 }
 
 /// The owner saw the guest power off: it shall stay off.
-pub(crate) fn powered_off(vm: &mut Vm, own: &Ownership, seen: &Observed) -> Vec<Note> {
+pub fn powered_off(vm: &mut Vm, own: &Ownership, seen: &Observed) -> Vec<Note> {
     let off = seen.stopped(vm) && seen.facts.error.is_none();
     if !off || vm.desired != RunState::Running || own.attempt.is_some() {
         return Vec::new();
@@ -148,12 +144,12 @@ pub(crate) fn powered_off(vm: &mut Vm, own: &Ownership, seen: &Observed) -> Vec<
 }
 
 /// A guest that powered off while its VM changed hands: the new owner ends it.
-pub(crate) fn powered_off_in_flight(vm: &mut Vm, host: &HostId) -> Vec<Note> {
+pub fn powered_off_in_flight(vm: &mut Vm, host: &HostId) -> Vec<Note> {
     turn(vm, RunState::Stopped, Note::by(host, "powered-off"))
 }
 
 /// The history is told when a VM comes to rest by itself, and when it goes on.
-pub(crate) fn halted(vm: &mut Vm, own: &Ownership, seen: &Observed) -> Vec<Note> {
+pub fn halted(vm: &mut Vm, own: &Ownership, seen: &Observed) -> Vec<Note> {
     let here = seen.owning && own.attempt.is_none() && seen.facts.state != RunState::Stopped;
     if !here || vm.halted == seen.facts.halted {
         return Vec::new();
@@ -167,7 +163,7 @@ pub(crate) fn halted(vm: &mut Vm, own: &Ownership, seen: &Observed) -> Vec<Note>
 
 /// The owner says which versioned machine an alias stands for; from now on it
 /// is the VM's.
-pub(crate) fn machine_seen(vm: &mut Vm, own: &Ownership, facts: &VmFacts) -> Vec<Note> {
+pub fn machine_seen(vm: &mut Vm, own: &Ownership, facts: &VmFacts) -> Vec<Note> {
     let Some(machine) = &facts.machine else { return Vec::new() };
     if versioned(&vm.spec.machine) || !versioned(machine) {
         return Vec::new();

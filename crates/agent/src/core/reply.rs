@@ -1,0 +1,41 @@
+//! What the controller's answers mean.
+
+use api::body::{AttemptIntent, OwnershipRequest};
+use handoff::{Verdict, source, verdict};
+use types::{Code, Problem};
+
+/// What an answer to a compare-and-swap comes to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Swap {
+    /// It is in the record.
+    Done,
+    /// It compared unequal: what the record says is read.
+    Read,
+    /// Nobody knows: it is asked again.
+    Again,
+}
+
+/// What the answer to a compare-and-swap comes to; `problem` where it has one.
+pub fn swapped(problem: Option<&Problem>) -> Swap {
+    match problem {
+        None => Swap::Done,
+        Some(problem) if problem.code == Code::Conflict => Swap::Read,
+        Some(_) => Swap::Again,
+    }
+}
+
+/// What a source that wants to reassert does, having read the record: it swaps
+/// exactly what it read, or sees that there is nothing to swap.
+///
+/// # Errors
+/// What it sees instead.
+pub fn reassert(intent: &AttemptIntent) -> Result<OwnershipRequest, source::Seen> {
+    match verdict(&intent.ownership, &intent.record) {
+        Verdict::Undecided { .. } | Verdict::GivenBack => Ok(OwnershipRequest {
+            attempt: intent.record.id,
+            epoch: intent.ownership.epoch,
+            incarnation: intent.ownership.incarnation,
+        }),
+        other => Err(source::Seen::NotReasserted(other)),
+    }
+}
