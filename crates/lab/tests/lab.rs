@@ -19,7 +19,7 @@ fn hosts_see_their_own_directory_and_the_pools_only() {
     let dir = lab.dir.display();
     for (host, other) in [("host-a", "host-b"), ("host-b", "host-a")] {
         let see = |script: &str| lab.output(host, &["sh", "-c", script]);
-        assert_eq!(see(&format!("cd {dir} && ls")), "hosts\nimages\nshared");
+        assert_eq!(see(&format!("cd {dir} && ls")), "devices\nhosts\nimages\nshared");
         assert_eq!(see(&format!("cd {dir}/hosts && ls")), host);
         assert_eq!(see(&format!("cat {dir}/shared/disk {dir}/images/kernel")), "commongiven");
         assert_eq!(see(&format!("touch {dir}/images/x 2>/dev/null || echo no")), "no");
