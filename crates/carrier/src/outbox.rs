@@ -44,6 +44,8 @@ struct State {
     weightless: usize,
     /// The link in use.
     link: Option<u32>,
+    /// There has been a link.
+    linked: bool,
     /// Frames that are being written.
     writing: usize,
     /// Bytes that were sent on more than one link.
@@ -71,6 +73,7 @@ impl Outbox {
             spare: Vec::new(),
             weightless: 0,
             link: None,
+            linked: false,
             writing: 0,
             resent: 0,
             closed: false,
@@ -178,6 +181,7 @@ impl Outbox {
         state.taken = 0;
         state.aside.clear();
         state.link = Some(link);
+        state.linked = true;
         drop(state);
         self.freed.notify_all();
         Ok(())
@@ -232,7 +236,8 @@ impl Outbox {
             && state.acknowledge.is_none()
             && state.reason.is_none()
             && state.writing == 0;
-        state.link.is_none() || idle
+        // A link that is yet to come may still take the reason; one that went takes nothing.
+        (state.linked && state.link.is_none()) || idle
     }
 
     /// Sends frames on one connection of `link`, until the link is unplugged or the box
