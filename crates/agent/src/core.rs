@@ -1,7 +1,7 @@
 //! What to do next about one VM: a pure decision from the journal, what QEMU
 //! does and what the controller wants.
 
-use api::body::{AttemptIntent, VmIntent};
+use api::body::{AttemptIntent, Elsewhere, VmIntent};
 use types::{AttemptId, AttemptPhase, HostId, RunState};
 
 use crate::record::VmRecord;
@@ -28,6 +28,8 @@ pub(crate) struct World<'a> {
     pub(crate) qemu: Qemu,
     /// The VM, if the record says that it is this host's.
     pub(crate) intent: Option<&'a VmIntent>,
+    /// Whose it is, if the record certainly gives it to another host.
+    pub(crate) elsewhere: Option<&'a Elsewhere>,
     /// Attempts of the VM that concern this host.
     pub(crate) attempts: &'a [AttemptIntent],
 }
@@ -90,8 +92,13 @@ pub(crate) fn decide(world: &World<'_>) -> Step {
         return owned(world, intent);
     }
     match (incoming, &record.instance) {
-        // What is left of an earlier stay must be gone first.
-        (_, Some(_)) => Step::NotOurs,
+        // What is left of an earlier stay must be gone first. It must not run, and it may
+        // go as soon as the VM is known to run where it belongs.
+        (_, Some(_)) => match (world.elsewhere, world.qemu) {
+            (Some(_), Qemu::Running) => Step::Pause,
+            (Some(elsewhere), _) if elsewhere.there => Step::End,
+            _ => Step::NotOurs,
+        },
         (Some(attempt), None) => Step::BeginIncoming(attempt.record.id),
         (None, None) => Step::Wait,
     }
@@ -208,6 +215,7 @@ mod tests {
                 record: &record(1),
                 qemu,
                 intent: Some(&intent(desired, generation)),
+                elsewhere: None,
                 attempts: &[],
             };
             assert_eq!(decide(&world), step, "{desired} {generation} {qemu:?}");
@@ -219,7 +227,7 @@ mod tests {
         let decide_with = |record: &VmRecord, qemu, resumes| {
             let intent = VmIntent { resumes, ..intent(RunState::Running, 1) };
             let (me, intent) = (host("host-a"), Some(&intent));
-            decide(&World { me: &me, record, qemu, intent, attempts: &[] })
+            decide(&World { me: &me, record, qemu, intent, elsewhere: None, attempts: &[] })
         };
         let mut here = record(1);
         assert_eq!(decide_with(&here, Qemu::Halted, 0), Step::Wait);
@@ -256,8 +264,14 @@ mod tests {
             let me = host("host-b");
             let mut here = record(0);
             let decide_with = |record: &VmRecord| {
-                let world =
-                    World { me: &me, record, qemu: Qemu::Dead, intent: None, attempts: &attempts };
+                let world = World {
+                    me: &me,
+                    record,
+                    qemu: Qemu::Dead,
+                    intent: None,
+                    elsewhere: None,
+                    attempts: &attempts,
+                };
                 decide(&world)
             };
             assert_eq!(decide_with(&here), step);
@@ -281,12 +295,52 @@ mod tests {
             let decide_with = |record: &VmRecord| {
                 let qemu = Qemu::Running;
                 let intent = Some(&intent);
-                decide(&World { me: &me, record, qemu, intent, attempts: &attempts })
+                decide(&World {
+                    me: &me,
+                    record,
+                    qemu,
+                    intent,
+                    elsewhere: None,
+                    attempts: &attempts,
+                })
             };
             here.last_outgoing = None;
             assert_eq!(decide_with(&here), Step::BeginOutgoing(id(7)));
             here.last_outgoing = Some(id(7));
             assert_eq!(decide_with(&here), Step::Wait);
+        }
+    }
+
+    #[test]
+    fn a_copy_of_another_hosts_vm_stops_at_once_and_ends_once_that_one_runs() {
+        let me = host("host-b");
+        let mut here = record(1);
+        let spec_json = serde_json::to_value(spec()).unwrap();
+        here.instance = serde_json::from_value(serde_json::json!({
+            "vm": here.vm, "instance": "s1", "spec": spec_json, "pid": null, "start_time": null,
+            "boot_id": "", "run_dir": "", "log_dir": "", "memory": "", "taps": [], "groups": [],
+        }))
+        .unwrap();
+        let told = |there| Elsewhere { vm: here.vm, ownership: ownership(None), there };
+        let cases = [
+            // Knowing nothing is not knowing that it is another's.
+            (None, Qemu::Running, Step::NotOurs),
+            (Some(told(false)), Qemu::Running, Step::Pause),
+            (Some(told(true)), Qemu::Running, Step::Pause),
+            (Some(told(false)), Qemu::Paused, Step::NotOurs),
+            (Some(told(true)), Qemu::Paused, Step::End),
+            (Some(told(true)), Qemu::Halted, Step::End),
+        ];
+        for (elsewhere, qemu, step) in cases {
+            let world = World {
+                me: &me,
+                record: &here,
+                qemu,
+                intent: None,
+                elsewhere: elsewhere.as_ref(),
+                attempts: &[],
+            };
+            assert_eq!(decide(&world), step, "{elsewhere:?} {qemu:?}");
         }
     }
 }

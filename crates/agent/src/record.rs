@@ -3,7 +3,7 @@
 use api::body::Ended;
 use handoff::{destination, source};
 use serde::{Deserialize, Serialize};
-use types::{AttemptId, HostId, VmId};
+use types::{AttemptId, HostId, Ownership, VmId};
 use vmm::InstanceRecord;
 
 /// Format of the journal's files.
@@ -33,6 +33,9 @@ pub(crate) struct VmRecord {
     /// The newest attempts that ended here; they are never begun again.
     pub(crate) last_outgoing: Option<AttemptId>,
     pub(crate) last_incoming: Option<AttemptId>,
+    /// Who owns it, as the controller said last; an older word is not followed.
+    #[serde(default)]
+    pub(crate) known: Option<Ownership>,
 }
 
 /// The source's part of an attempt.
@@ -74,6 +77,7 @@ impl VmRecord {
             incoming: None,
             last_outgoing: None,
             last_incoming: None,
+            known: None,
         }
     }
 

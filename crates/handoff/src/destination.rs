@@ -56,6 +56,8 @@ pub enum Seen {
     Started,
     /// RUNNING is recorded.
     Settled,
+    /// It cannot be recorded: a person has given the VM to another host since.
+    Overruled,
     /// The VM is recorded as the source's again.
     GivenBack,
     /// Giving back compared unequal; this is what the record says.
@@ -237,6 +239,12 @@ impl Destination {
             Seen::QemuDied | Seen::Restarted { alive: false } => vec![Action::Settle],
             Seen::Started => vec![Action::TellRunning, Action::Settle],
             Seen::Settled => vec![Action::Adopt, self.journal(Stage::Settled)],
+            // The copy is an ordinary one now, of a VM that is another host's.
+            Seen::Overruled => vec![
+                Action::Alarm("the VM was given to another host while it was started here".into()),
+                Action::Adopt,
+                self.journal(Stage::Settled),
+            ],
             _ => Vec::new(),
         }
     }
@@ -244,7 +252,8 @@ impl Destination {
     fn giving_back(&mut self, seen: &Seen) -> Vec<Action> {
         match seen {
             Seen::Restarted { .. } => vec![Action::GiveBack],
-            Seen::GivenBack | Seen::NotGivenBack(Verdict::GivenBack | Verdict::Kept) => {
+            Seen::GivenBack
+            | Seen::NotGivenBack(Verdict::GivenBack | Verdict::Kept | Verdict::Overruled) => {
                 vec![self.journal(Stage::Refused), Action::End]
             }
             Seen::NotGivenBack(_) => {

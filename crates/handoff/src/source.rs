@@ -240,7 +240,7 @@ impl Source {
 
     fn read(&mut self, verdict: Verdict) -> Vec<Action> {
         match verdict {
-            Verdict::Claimed { settled: true } => {
+            Verdict::Claimed { settled: true } | Verdict::Overruled => {
                 vec![self.journal(Stage::Releasing), Action::Release]
             }
             Verdict::GivenBack => self.reassert(),

@@ -20,6 +20,9 @@ pub enum Verdict {
     GivenBack,
     /// The attempt is over and the VM stayed with the source.
     Kept,
+    /// The attempt is over, and a person has given the VM to another host since: what
+    /// is left of it here is stale.
+    Overruled,
     /// The record matches nothing this attempt could have led to.
     Foreign,
 }
@@ -28,8 +31,12 @@ pub enum Verdict {
 pub fn verdict(ownership: &Ownership, record: &AttemptRecord) -> Verdict {
     use types::Outcome;
     match record.report.outcome {
-        Some(Outcome::Completed) => return Verdict::Claimed { settled: true },
-        Some(_) => return Verdict::Kept,
+        Some(Outcome::Completed) if ownership.owner == record.to => {
+            return Verdict::Claimed { settled: true };
+        }
+        Some(Outcome::Completed) => return Verdict::Overruled,
+        Some(_) if ownership.owner == record.from => return Verdict::Kept,
+        Some(_) => return Verdict::Overruled,
         None => {}
     }
     if ownership.attempt != Some(record.id) || ownership.incarnation != record.incarnation {

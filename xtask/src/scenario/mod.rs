@@ -1,7 +1,10 @@
-//! `cargo xtask scenario`: what a user meets, provoked for real in a lab.
+//! `cargo xtask scenario`: what a user meets, played for real.
 
 mod filter;
+mod guide;
 mod leaks;
+mod machine;
+mod markdown;
 mod provoke;
 mod refusals;
 
@@ -16,6 +19,8 @@ pub(crate) enum Scenario {
     /// Every refusal of a migration: its code, sentence, remedy and exit code, and
     /// that nothing was touched on either host.
     Refusals(refusals::Args),
+    /// The guides, word by word, on two machines with nothing prepared.
+    Guide(guide::Args),
     /// Stands between an agent and a QEMU that is asked what it can.
     #[command(hide = true)]
     QmpFilter(filter::Args),
@@ -28,6 +33,7 @@ pub(crate) enum Scenario {
 pub(crate) fn run(root: &Path, scenario: &Scenario) -> Result<()> {
     match scenario {
         Scenario::Refusals(args) => refusals::run(root, args),
+        Scenario::Guide(args) => guide::run(root, args),
         Scenario::QmpFilter(args) => filter::run(args),
     }
 }
@@ -37,5 +43,6 @@ pub(crate) fn run(root: &Path, scenario: &Scenario) -> Result<()> {
 /// # Errors
 /// Something was not as it must be.
 pub(crate) fn all(root: &Path) -> Result<()> {
-    refusals::run(root, &refusals::Args::short())
+    refusals::run(root, &refusals::Args::short())?;
+    guide::run(root, &guide::Args::short())
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use api::body::{AttemptPatch, OwnershipRequest};
 use api::client::{Client, ClientError};
 use handoff::destination::Seen;
-use handoff::verdict;
+use handoff::{Verdict, verdict};
 use serde_json::json;
 use types::{
     AttemptId, CarrierCommand, CarrierConfig, CarrierEvent, CarrierSide, Code, RunState, VmId,
@@ -219,9 +219,20 @@ impl Run<'_> {
 
     pub(super) fn settle(&mut self) {
         let request = self.request(self.intent.record.epoch.next());
-        self.ask(move |client, vm, _| {
+        self.ask(move |client, vm, id| {
             let request = request.clone();
-            async move { client.settle(vm, &request).await.map(|_| Seen::Settled) }
+            async move {
+                let Err(error) = client.settle(vm, &request).await else {
+                    return Ok(Seen::Settled);
+                };
+                if matches!(&error, ClientError::Problem(p) if p.code == Code::Conflict) {
+                    let intent = client.attempt_intent(id).await?;
+                    if verdict(&intent.ownership, &intent.record) == Verdict::Overruled {
+                        return Ok(Seen::Overruled);
+                    }
+                }
+                Err(error)
+            }
         });
     }
 

@@ -1,5 +1,6 @@
 //! What users ask.
 
+mod control;
 mod events;
 mod hosts;
 mod migrations;
@@ -43,6 +44,9 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .add(contract::VM_MIGRATE, migrations::migrate)
         .add(contract::VM_CANCEL, migrations::cancel)
         .add(contract::ATTEMPT, migrations::show)
+        .add(contract::VM_RESOLVE, control::resolve)
+        .add(contract::CONTROLLER, control::show)
+        .add(contract::BACKUP, control::take_backup)
 }
 
 async fn history(

@@ -1,16 +1,24 @@
 //! `godwit agent`.
 
-use std::path::Path;
-
 use agent::AgentConfig;
 
 use super::until_told;
+use crate::cli::Program;
 use crate::failure::{Failure, USAGE};
-use crate::{files, log};
+use crate::{files, log, output};
 
-pub(crate) fn run(config: &Path) -> Result<(), Failure> {
+pub(crate) fn run(program: &Program) -> Result<(), Failure> {
+    let path = &program.config;
+    let config =
+        AgentConfig::load(files::bounded(path)?).map_err(|e| Failure::new(USAGE, e.to_string()))?;
+    if program.check {
+        let problems = agent::check(&config);
+        if problems.is_empty() {
+            return output::print(&format!("{} is good\n", path.display()));
+        }
+        let message = format!("{}: {}", path.display(), problems.join("; "));
+        return Err(Failure::new(USAGE, message));
+    }
     log::begin("agent");
-    let config = AgentConfig::load(files::bounded(config)?)
-        .map_err(|e| Failure::new(USAGE, e.to_string()))?;
     until_told("agent", agent::run(config))
 }

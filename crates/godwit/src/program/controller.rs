@@ -6,11 +6,16 @@ use controller::ControllerConfig;
 
 use super::until_told;
 use crate::failure::{Failure, USAGE};
-use crate::{files, log};
+use crate::{files, log, output};
 
-pub(crate) fn run(config: &Path) -> Result<(), Failure> {
+/// Runs it, or with `check` only looks whether it could.
+pub(crate) fn run(path: &Path, check: bool) -> Result<(), Failure> {
+    let wrong = |e: &dyn std::fmt::Display| Failure::new(USAGE, e.to_string());
+    let config = ControllerConfig::load(files::bounded(path)?).map_err(|e| wrong(&e))?;
+    if check {
+        config.check().map_err(|e| wrong(&e))?;
+        return output::print(&format!("{} is good\n", path.display()));
+    }
     log::begin("controller");
-    let config = ControllerConfig::load(files::bounded(config)?)
-        .map_err(|e| Failure::new(USAGE, e.to_string()))?;
     until_told("controller", controller::run(config))
 }
