@@ -312,8 +312,11 @@ pub struct Backup {
 pub struct BackupEntry {
     /// Its key.
     pub key: String,
-    /// What it says.
+    /// What it says; `null` where that is no JSON.
     pub value: serde_json::Value,
+    /// What it says in hexadecimal, where that is no JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<String>,
 }
 
 /// `POST /v1/vms/{name}/migrate`. Answers 202 with the attempt's [`AttemptView`].

@@ -55,8 +55,11 @@ pub(crate) async fn take(shell: &Shell) -> Result<Backup, Problem> {
     let mut entries = Vec::with_capacity(all.len());
     for entry in all {
         let key = String::from_utf8(entry.key).map_err(|e| internal(&e))?;
-        let value = serde_json::from_slice(&entry.value).map_err(|e| internal(&e))?;
-        entries.push(BackupEntry { key, value });
+        let (value, bytes) = match serde_json::from_slice(&entry.value) {
+            Ok(value) => (value, None),
+            Err(_) => (serde_json::Value::Null, Some(hex(&entry.value))),
+        };
+        entries.push(BackupEntry { key, value, bytes });
     }
     Ok(Backup {
         format: backup::FORMAT,
@@ -124,7 +127,10 @@ async fn fill(store: &EmbeddedStore, backup: &Backup, meta: &Meta) -> Result<(),
                 keys::META => {
                     serde_json::to_vec(meta).map_err(|e| RestoreError::Backup(e.to_string()))?
                 }
-                _ => text(&entry.value)?,
+                _ => match &entry.bytes {
+                    Some(bytes) => unhex(bytes)?,
+                    None => text(&entry.value)?,
+                },
             };
             transaction.put(entry.key.as_bytes(), value);
         }
@@ -133,6 +139,24 @@ async fn fill(store: &EmbeddedStore, backup: &Backup, meta: &Meta) -> Result<(),
         }
     }
     Ok(())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn unhex(text: &str) -> Result<Vec<u8>, RestoreError> {
+    let wrong = || RestoreError::Backup("a record's bytes are not hexadecimal".to_owned());
+    let digit = |b: u8| char::from(b).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    text.as_bytes()
+        .chunks(2)
+        .map(|pair| match pair {
+            [high, low] => {
+                Ok(digit(*high).ok_or_else(wrong)? << 4 | digit(*low).ok_or_else(wrong)?)
+            }
+            _ => Err(wrong()),
+        })
+        .collect()
 }
 
 fn remove(path: &Path) -> Result<(), RestoreError> {
@@ -145,4 +169,19 @@ fn remove(path: &Path) -> Result<(), RestoreError> {
 fn at(path: &Path) -> impl Fn(io::Error) -> RestoreError {
     let path = path.to_owned();
     move |source| RestoreError::File { path: path.clone(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_survive_as_hexadecimal() {
+        let all: Vec<u8> = (0..=255).collect();
+        assert_eq!(unhex(&hex(&all)).unwrap(), all);
+        assert_eq!(unhex("").unwrap(), Vec::<u8>::new());
+        for wrong in ["0", "0g", "é"] {
+            assert!(unhex(wrong).is_err(), "{wrong}");
+        }
+    }
 }

@@ -40,6 +40,10 @@ fn play(stage: &mut Stage) -> Result<()> {
     let backup = backup.display().to_string();
     stage.fleet.run(&["controller", "backup", &backup])?;
 
+    // A young lab's hosts have not found each other's marks in the pools yet.
+    proc::until("a move is allowed", FOUND, || {
+        Ok(stage.fleet.run(&["migrate", "moves", "--to", "host-b", "--dry-run"]).ok())
+    })?;
     // What the backup does not know.
     stage.fleet.migrate(&Order::to("moves", "host-b"))?;
     stage.fleet.ask(async |c| c.stop(stops).await)?;

@@ -37,6 +37,8 @@ mount --bind "$1/own/usr/local/bin" /usr/local/bin
 mkdir -p "$1/own/srv/vms"
 mount --bind "$1/own/srv" /srv
 mount --bind "$2" /srv/vms
+# What the kernel shows of devices is of this machine's network.
+mount -t sysfs machine /sys
 ip link set lo up
 touch "$1/up"
 exec sleep infinity
