@@ -214,6 +214,7 @@ impl Client {
         match tokio::time::timeout(timeout, sent).await {
             Ok(Ok(Ok(upgraded))) => Ok(Some(TokioIo::new(upgraded))),
             Ok(Ok(Err(answer))) => self.read::<Option<()>>(&answer).map(|_| None),
+            Ok(Err(SendError::Expired { file, end })) => Err(ClientError::Expired { file, end }),
             Ok(Err(SendError::Unreachable(why))) => Err(self.unreachable(why)),
             Ok(Err(SendError::Garbled(why))) => Err(self.garbled(why)),
             Err(_) => Err(self.unreachable(format!("no answer within {} s", timeout.as_secs()))),

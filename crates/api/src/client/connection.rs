@@ -222,7 +222,7 @@ impl Connections {
         let mut fresh = self.connect(tls).await.map_err(SendError::Unreachable)?;
         let response = fresh.send_request(request).await.map_err(away)?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Err(receive(response).await?));
+            return Ok(Err(receive(response, MAX_RESPONSE).await?));
         }
         hyper::upgrade::on(response).await.map(Ok).map_err(away)
     }
