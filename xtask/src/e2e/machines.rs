@@ -167,7 +167,7 @@ fn hugepages(stage: &mut Stage) -> Result<()> {
     let request = StartRequest { on: Some("host-a".parse()?) };
     let refused = stage.fleet.try_ask(async |c| c.start(&large.name, &request).await);
     match refused {
-        Err(ClientError::Problem(p)) if p.code == Code::NotEnoughMemory => {
+        Err(ClientError::Problem(p)) if p.code == Code::HugepagesMissing => {
             ensure!(p.detail.contains("huge pages"), "{p}");
         }
         other => bail!("a VM with too few huge pages: {other:?}"),
