@@ -19,7 +19,7 @@ const LONGEST: u64 = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Connects, waiting a moment for a carrier that has only just been started.
-/// The events end with `Failed` if the carrier goes away without a word.
+/// The events end when the carrier's process does.
 pub(crate) async fn connect(
     socket: &Path,
 ) -> Result<(CarrierLink, mpsc::Receiver<CarrierEvent>), String> {
@@ -37,7 +37,6 @@ pub(crate) async fn connect(
     let (events, receiver) = mpsc::channel(64);
     tokio::spawn(async move {
         let mut reader = BufReader::new(reader);
-        let mut finished = false;
         loop {
             let mut line = String::new();
             match (&mut reader).take(LONGEST).read_line(&mut line).await {
@@ -47,14 +46,9 @@ pub(crate) async fn connect(
             let event = serde_json::from_str(&line).unwrap_or_else(|e| CarrierEvent::Failed {
                 reason: format!("the carrier said something unknown: {e}"),
             });
-            finished |= matches!(event, CarrierEvent::Failed { .. } | CarrierEvent::Finished);
             if events.send(event).await.is_err() {
                 return;
             }
-        }
-        if !finished {
-            let reason = "the carrier's process ended".to_owned();
-            let _ = events.send(CarrierEvent::Failed { reason }).await;
         }
     });
     Ok((CarrierLink { writer }, receiver))

@@ -22,6 +22,8 @@ use crate::vm::Vm;
 enum Input {
     Seen(Seen),
     Carrier(CarrierEvent),
+    /// The carrier's process has ended.
+    CarrierGone,
     /// RAM and registers as they are here.
     State(Result<Note, String>),
 }
@@ -179,6 +181,7 @@ impl Run<'_> {
         match input {
             Input::Seen(seen) => queue.push_back(seen),
             Input::Carrier(event) => self.carrier_event(event, queue),
+            Input::CarrierGone => queue.extend(self.core.carrier_gone()),
             Input::State(Ok(note)) => {
                 self.ours = Some(note);
                 self.compare(queue);

@@ -33,6 +33,8 @@ enum Input {
     AtRest(String),
     /// An event of the carrier, with the time of its receipt.
     Carrier(CarrierEvent, Instant),
+    /// The carrier's process has ended.
+    CarrierGone,
     /// `stop` takes long: QEMU may be waiting for its stream to be read.
     StopIsSlow,
     /// The digests of the stopped VM.
@@ -249,6 +251,9 @@ impl Run<'_> {
             Input::AtRest(status) => self.at_rest(&status, queue),
             Input::Migration(migration) => self.migration(&migration, queue),
             Input::Carrier(event, at) => self.carrier_event(event, at, queue),
+            Input::CarrierGone => {
+                queue.extend(self.core.carrier_failed("the source's carrier ended".into()));
+            }
             Input::StopIsSlow => self.order_tail().await,
             Input::State(Ok(note)) => self.note(&note).await,
             Input::State(Err(why)) => {

@@ -89,7 +89,7 @@ async fn deliver(client: Client, attempt: AttemptId, mut orders: mpsc::Receiver<
                 Err(error) => {
                     tracing::debug!(event = event.event, %error, "controller away");
                     tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(2));
+                    pause = (pause * 2).min(Duration::from_millis(500));
                 }
             }
         }

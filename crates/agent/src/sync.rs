@@ -57,7 +57,7 @@ pub(crate) async fn run(host: Arc<Host>, poll: Client, records: Vec<VmRecord>) {
             Err(error) => {
                 tracing::warn!(%error, "controller not reached; VMs go on as they are");
                 tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(1));
+                pause = (pause * 2).min(Duration::from_millis(500));
                 since = 0;
             }
         }

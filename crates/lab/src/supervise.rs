@@ -17,8 +17,8 @@ use crate::mounts::{self, View};
 /// What a supervisor writes when its namespaces are as they should be.
 pub(crate) const READY: &str = "ready\n";
 
-/// A program that lives this long has started well.
-const GOOD: Duration = Duration::from_secs(10);
+/// A program that lives this long has started well: what ends it then is not its start.
+const GOOD: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(5);
 

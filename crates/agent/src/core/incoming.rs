@@ -14,6 +14,8 @@ const CONNECT: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub struct IncomingCore {
     machine: Destination,
+    /// The source has said that the VM is stopped: no other word of it is needed.
+    told: bool,
     /// Nothing has moved for this long: the source will not come any more.
     deadline: Option<Duration>,
 }
@@ -21,7 +23,8 @@ pub struct IncomingCore {
 impl IncomingCore {
     /// At `stage`, since `now`.
     pub fn new(stage: Stage, verify: bool, now: Duration) -> Self {
-        Self { machine: Destination::new(stage, verify), deadline: Some(now + CONNECT) }
+        let (machine, deadline) = (Destination::new(stage, verify), Some(now + CONNECT));
+        Self { machine, told: false, deadline }
     }
 
     /// Where it is.
@@ -49,6 +52,7 @@ impl IncomingCore {
         if matches!(seen, Seen::Restarted { .. }) {
             self.deadline = None;
         }
+        self.told |= seen == Seen::ToldStopped;
         self.machine.on(seen)
     }
 
@@ -75,6 +79,11 @@ impl IncomingCore {
             CarrierEvent::Failed { reason } => Some(Seen::Failed(reason.clone())),
             _ => None,
         }
+    }
+
+    /// The carrier's process has ended. Before the source's word has come, it never will.
+    pub fn carrier_gone(&self) -> Option<Seen> {
+        (!self.told).then(|| Seen::Failed("the destination's carrier ended".into()))
     }
 
     /// The deadline has passed.

@@ -113,6 +113,7 @@ impl Run<'_> {
                     return;
                 }
             }
+            let _ = inputs.send(Input::CarrierGone).await;
         });
         Ok(())
     }
@@ -170,7 +171,9 @@ impl Run<'_> {
         let Ok(Some(qemu)) = self.vm.host.hypervisor.adopt(&plan).await else { return false };
         self.watch_exit(&qemu.record);
         self.qemu = Some(qemu);
-        if let Ok((link, _)) = carrier_link::connect(&plan.carrier_control()).await {
+        if self.vm.host.hypervisor.carrier_alive(&plan)
+            && let Ok((link, _)) = carrier_link::connect(&plan.carrier_control()).await
+        {
             self.carrier = Some(link);
         }
         true
@@ -258,7 +261,7 @@ impl Run<'_> {
                     Err(error) => tracing::warn!(%error, "the controller has not decided yet"),
                 }
                 tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(1));
+                pause = (pause * 2).min(Duration::from_millis(500));
             }
         });
     }

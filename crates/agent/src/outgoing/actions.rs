@@ -57,6 +57,7 @@ impl Run<'_> {
                     return;
                 }
             }
+            let _ = inputs.send(Input::CarrierGone).await;
         });
         self.prepare_qemu().await.map_err(|e| e.to_string())?;
         let patch = AttemptPatch { phase: Some(AttemptPhase::Copying), ..AttemptPatch::default() };

@@ -69,7 +69,7 @@ impl Run<'_> {
                     Err(error) => tracing::debug!(%error, "cannot reassert yet"),
                 }
                 tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(1));
+                pause = (pause * 2).min(Duration::from_millis(500));
             }
         });
     }
