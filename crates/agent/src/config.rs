@@ -1,7 +1,7 @@
 //! `agent.toml`: what an administrator says of a host.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -103,47 +103,41 @@ fn an_hour() -> u32 {
 const LONGEST_OUTAGE: u32 = 3600;
 
 impl AgentConfig {
-    /// Reads and checks a file.
+    /// Checks what the types alone cannot.
     ///
     /// # Errors
-    /// The file with line and field, and what is wrong.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let fail = |problem: String| ConfigError { file: path.to_owned(), problem };
-        let text = std::fs::read_to_string(path).map_err(|e| fail(e.to_string()))?;
-        let config: Self = toml::from_str(&text).map_err(|e| fail(e.to_string()))?;
-        let (first, last) = config.carrier_ports;
+    /// A field, and what is wrong with it.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        let (first, last) = self.carrier_ports;
         if first == 0 || last < first {
-            return Err(fail("carrier_ports: must be [first, last] with 0 < first <= last".into()));
+            return wrong("carrier_ports", "must be [first, last] with 0 < first <= last");
         }
-        if config.outage.copy_seconds.max(config.outage.tail_seconds) > LONGEST_OUTAGE {
-            return Err(fail(format!("outage: at most {LONGEST_OUTAGE} seconds")));
+        if self.outage.copy_seconds.max(self.outage.tail_seconds) > LONGEST_OUTAGE {
+            return wrong("outage", format!("at most {LONGEST_OUTAGE} seconds"));
         }
-        if !config.controller.starts_with("https://") {
-            return Err(fail("controller: must be https://address:port".into()));
+        if !self.controller.starts_with("https://") {
+            return wrong("controller", "must be https://address:port");
         }
-        config.check_memory().and_then(|()| config.check_pools()).map_err(fail)?;
-        Ok(config)
+        self.check_memory()?;
+        match self.device_pools.keys().find(|name| self.pools.contains_key(*name)) {
+            Some(name) => wrong("device_pools", format!("{name} is a pool of files already")),
+            None => Ok(()),
+        }
     }
-}
 
-impl AgentConfig {
-    fn check_memory(&self) -> Result<(), String> {
-        if self.hugepages_dir.is_some() != (self.hugepages_size.0 > 0) {
-            return Err("hugepages_dir, hugepages_size: give both or none".into());
+    fn check_memory(&self) -> Result<(), (&'static str, String)> {
+        match (self.hugepages_dir.is_some(), self.hugepages_size.0 > 0) {
+            (true, false) => return wrong("hugepages_dir", "give hugepages_size too"),
+            (false, true) => return wrong("hugepages_size", "give hugepages_dir too"),
+            _ => {}
         }
         if !self.hugepages_size.0.is_multiple_of(2 << 20) {
-            return Err("hugepages_size: must be a multiple of 2 MiB".into());
+            return wrong("hugepages_size", "must be a multiple of 2 MiB");
         }
-        if self.uefi_code.is_some() != self.uefi_vars.is_some() {
-            return Err("uefi_code, uefi_vars: give both or none".into());
-        }
-        Ok(())
-    }
-
-    fn check_pools(&self) -> Result<(), String> {
-        match self.device_pools.keys().find(|name| self.pools.contains_key(*name)) {
-            Some(name) => Err(format!("device_pools: {name} is a pool of files already")),
-            None => Ok(()),
+        match (self.uefi_code.is_some(), self.uefi_vars.is_some()) {
+            (true, false) => wrong("uefi_code", "give uefi_vars too"),
+            (false, true) => wrong("uefi_vars", "give uefi_code too"),
+            _ => Ok(()),
         }
     }
 
@@ -177,12 +171,8 @@ impl AgentConfig {
     }
 }
 
-/// What is wrong with a configuration file.
-#[derive(Debug, thiserror::Error)]
-#[error("{}: {problem}", file.display())]
-pub struct ConfigError {
-    file: PathBuf,
-    problem: String,
+fn wrong<T>(field: &'static str, problem: impl Into<String>) -> Result<T, (&'static str, String)> {
+    Err((field, problem.into()))
 }
 
 #[cfg(test)]
@@ -208,9 +198,9 @@ mod tests {
     "#;
 
     fn load(text: &str) -> Result<AgentConfig, String> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), text).unwrap();
-        AgentConfig::load(file.path()).map_err(|e| e.to_string())
+        let config: AgentConfig = toml::from_str(text).map_err(|e| e.to_string())?;
+        config.check().map_err(|(field, problem)| format!("{field}: {problem}"))?;
+        Ok(config)
     }
 
     #[test]

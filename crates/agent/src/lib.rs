@@ -27,7 +27,7 @@ use std::sync::Arc;
 use api::client::{Client, ClientConfig};
 use vmm::Hypervisor;
 
-pub use config::{AgentConfig, ConfigError, DataPlane};
+pub use config::{AgentConfig, DataPlane};
 pub use journal::JournalError;
 
 use crate::host::{Board, Host, Offer};
@@ -39,9 +39,6 @@ const FIRST_LOOK: std::time::Duration = std::time::Duration::from_secs(5);
 /// Why an agent cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// The configuration is wrong.
-    #[error(transparent)]
-    Config(#[from] ConfigError),
     /// The journal cannot be used.
     #[error(transparent)]
     Journal(#[from] JournalError),

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 
 use api::tls::TlsError;
 use store::StoreError;
@@ -10,22 +9,6 @@ use store::StoreError;
 /// Why the controller could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum ControllerError {
-    /// Its configuration cannot be read.
-    #[error("the configuration {} cannot be read: {source}", path.display())]
-    Unread {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// Its configuration is wrong.
-    #[error("the configuration {} is wrong: {problem}", path.display())]
-    Config {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, with its place.
-        problem: String,
-    },
     /// The store cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),

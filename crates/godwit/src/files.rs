@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use toml::de::DeTable;
 
 use crate::failure::{Failure, USAGE};
+use crate::output::shortened;
 
 /// Largest file in bytes.
 const MAX: u64 = 1 << 20;
@@ -18,24 +19,56 @@ const MAX: u64 = 1 << 20;
 /// It cannot be read, is larger than 1 MiB, or is wrong; then line and field are named.
 pub(crate) fn toml<T: DeserializeOwned>(path: &Path) -> Result<(T, String), Failure> {
     let text = text(path)?;
-    match toml::from_str(&text) {
-        Ok(value) => Ok((value, text)),
-        Err(error) => {
-            let message = format!("{}: {}", path.display(), error.to_string().trim_end());
-            Err(Failure::new(USAGE, message))
-        }
-    }
+    let wrong = |field: &str, error: &toml::de::Error| {
+        let line = error.span().and_then(|span| line_at(&text, span.start));
+        wrong(path, line, field, error.message())
+    };
+    let reader = toml::Deserializer::parse(&text).map_err(|e| wrong("", &e))?;
+    let value = serde_path_to_error::deserialize(reader)
+        .map_err(|e| wrong(&e.path().to_string(), e.inner()))?;
+    Ok((value, text))
 }
 
-/// Refuses a file that is too large to be what a program's own reader wants.
-pub(crate) fn bounded(path: &Path) -> Result<&Path, Failure> {
-    match path.metadata() {
-        Ok(file) if file.len() > MAX => {
-            Err(Failure::new(USAGE, format!("{}: it is larger than 1 MiB", path.display())))
-        }
-        // What else is wrong, the reader tells.
-        _ => Ok(path),
-    }
+/// Reads a JSON file of at most so many bytes; `-` is standard input.
+///
+/// # Errors
+/// It cannot be read, is larger, or is wrong; then line, column and field are named.
+pub(crate) fn json<T: DeserializeOwned>(path: &Path, max: u64) -> Result<T, Failure> {
+    let text = text_up_to(path, max)?;
+    let mut reader = serde_json::Deserializer::from_str(&text);
+    let value = serde_path_to_error::deserialize(&mut reader)
+        .map_err(|e| wrong(path, None, &e.path().to_string(), &e.inner().to_string()))?;
+    reader.end().map_err(|e| wrong(path, None, "", &e.to_string()))?;
+    Ok(value)
+}
+
+/// Reads a program's configuration.
+///
+/// # Errors
+/// As [`toml`]; or `check` gives a field, and what is wrong with it.
+pub(crate) fn config<T: DeserializeOwned>(
+    path: &Path,
+    check: impl FnOnce(&T) -> Result<(), (&'static str, String)>,
+) -> Result<T, Failure> {
+    let (config, text) = toml(path)?;
+    check(&config).map_err(|(field, problem)| wrong_field(path, &text, field, &problem))?;
+    Ok(config)
+}
+
+/// The failure of a TOML file in which a field is wrong.
+pub(crate) fn wrong_field(path: &Path, text: &str, field: &str, problem: &str) -> Failure {
+    wrong(path, line_of(text, field), field, problem)
+}
+
+fn wrong(path: &Path, line: Option<usize>, field: &str, problem: &str) -> Failure {
+    let line = line.map(|line| format!(" line {line}:")).unwrap_or_default();
+    // serde's name of the whole document.
+    let field = match field {
+        "" | "." => String::new(),
+        field => format!(" {}:", shortened(field)),
+    };
+    let problem = shortened(problem.trim_end());
+    Failure::new(USAGE, format!("{}:{line}{field} {problem}", path.display()))
 }
 
 /// Reads a file of text; `-` is standard input.
@@ -46,11 +79,8 @@ pub(crate) fn text(path: &Path) -> Result<String, Failure> {
     text_up_to(path, MAX)
 }
 
-/// The same for files that programs write, up to so many bytes.
-///
-/// # Errors
-/// It cannot be read, is larger, or is no text.
-pub(crate) fn text_up_to(path: &Path, max: u64) -> Result<String, Failure> {
+/// The same, up to so many bytes.
+fn text_up_to(path: &Path, max: u64) -> Result<String, Failure> {
     let failed = |e: io::Error| {
         Failure::new(USAGE, format!("{}: {e}", path.display()))
             .help(format!("name a text file of at most {} MiB", max >> 20))
@@ -70,9 +100,13 @@ pub(crate) fn text_up_to(path: &Path, max: u64) -> Result<String, Failure> {
 
 /// The line, from 1, where a field such as `memory` or `disks[1].file` stands in
 /// a TOML text, or the nearest thing around it that is there.
-pub(crate) fn line_of(text: &str, field: &str) -> Option<usize> {
+fn line_of(text: &str, field: &str) -> Option<usize> {
     let document = DeTable::parse(text).ok()?;
-    let at = place(document.get_ref(), field)?;
+    line_at(text, place(document.get_ref(), field)?)
+}
+
+/// The line, from 1, of a position in bytes.
+fn line_at(text: &str, at: usize) -> Option<usize> {
     Some(text.get(..at)?.matches('\n').count() + 1)
 }
 

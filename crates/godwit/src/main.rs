@@ -21,6 +21,7 @@ mod program;
 mod simulate;
 mod span;
 mod table;
+mod usage;
 mod version;
 mod vm;
 mod wait;
@@ -36,7 +37,10 @@ use crate::output::Output;
 
 fn main() -> ExitCode {
     complete::answer();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return usage::answer(&error),
+    };
     let output = Output::from(&cli.output);
     match run(cli.command, &output) {
         Ok(()) => ExitCode::SUCCESS,

@@ -190,9 +190,30 @@ pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
 }
 
+/// A text that may quote what somebody wrote, within bounds: what is wrong stands at
+/// its beginning, where and why at its end.
+pub(crate) fn shortened(text: &str) -> String {
+    const PART: usize = 300;
+    let count = text.chars().count();
+    if count <= 2 * PART {
+        return text.to_owned();
+    }
+    let start: String = text.chars().take(PART).collect();
+    let end: String = text.chars().skip(count - PART).collect();
+    format!("{start} … {end}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_text_keeps_its_beginning_and_its_end() {
+        assert_eq!(shortened("née"), "née");
+        let short = shortened(&format!("a{}z", "é".repeat(10_000)));
+        assert!(short.starts_with("aé") && short.ends_with("éz"), "{short}");
+        assert!(short.chars().count() < 610, "{short}");
+    }
 
     #[test]
     fn a_terminal_gets_no_orders() {

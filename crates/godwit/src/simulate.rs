@@ -56,9 +56,7 @@ pub(crate) struct Args {
 const WORKERS: usize = 4;
 
 pub(crate) fn run(args: Args, output: &Output) -> Result<(), Failure> {
-    let text = files::text_up_to(&args.file, MAX)?;
-    let mut fleet: Fleet = serde_json::from_str(&text)
-        .map_err(|e| Failure::new(USAGE, format!("{}: {e}", args.file.display())))?;
+    let mut fleet: Fleet = files::json(&args.file, MAX)?;
     change(&mut fleet, &args)?;
     let goal = match () {
         () if args.balance => Goal::Balance,

@@ -264,4 +264,39 @@ mod tests {
             assert!(bad.parse::<MacAddr>().is_err(), "{bad}");
         }
     }
+
+    /// What every name is good for: a part of a path, of an argument of QEMU, of a URL.
+    fn harmless(name: &str) -> bool {
+        let good = |c: char| c.is_ascii_alphanumeric() || "-_.@".contains(c);
+        (1..=63).contains(&name.len()) && name.chars().all(good) && !name.starts_with(['-', '.'])
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn what_is_taken_as_a_name_is_harmless_and_kept(text in "[a-zA-Z0-9._@/,\\n -]{0,70}|\\PC*") {
+            fn kept<T: FromStr<Err = IdError> + fmt::Display>(text: &str) -> bool {
+                match text.parse::<T>() {
+                    Ok(name) => harmless(text) && name.to_string() == text,
+                    Err(error) => error.to_string().len() < 1000,
+                }
+            }
+            for kept in [kept::<HostId>, kept::<VmName>, kept::<PoolName>, kept::<FileName>,
+                kept::<OwnerName>, kept::<Tier>] {
+                proptest::prop_assert!(kept(&text));
+            }
+        }
+
+        #[test]
+        fn every_good_name_is_taken(name in "[a-z0-9][a-z0-9-]{0,62}") {
+            proptest::prop_assert!(name.parse::<HostId>().is_ok() && name.parse::<VmName>().is_ok());
+            proptest::prop_assert!(name.parse::<PoolName>().is_ok() && name.parse::<Tier>().is_ok());
+        }
+
+        #[test]
+        fn addresses_are_read_as_they_are_written(octets in proptest::array::uniform6(0u8..)) {
+            let mac = MacAddr(octets);
+            let good = octets[0] & 1 == 0 && octets != [0; 6];
+            proptest::prop_assert_eq!(mac.to_string().parse().ok(), good.then_some(mac));
+        }
+    }
 }

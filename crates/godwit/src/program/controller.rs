@@ -5,12 +5,11 @@ use std::path::Path;
 use controller::ControllerConfig;
 
 use super::until_told;
-use crate::failure::{Failure, USAGE};
+use crate::failure::Failure;
 use crate::{files, log};
 
 pub(crate) fn run(config: &Path) -> Result<(), Failure> {
     log::begin("controller");
-    let config = ControllerConfig::load(files::bounded(config)?)
-        .map_err(|e| Failure::new(USAGE, e.to_string()))?;
+    let config: ControllerConfig = files::config(config, |_| Ok(()))?;
     until_told("controller", controller::run(config))
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use types::VmSpec;
 
 use crate::connect::Connect;
-use crate::failure::{Failure, USAGE};
+use crate::failure::Failure;
 use crate::files;
 use crate::output::Output;
 
@@ -20,11 +20,7 @@ pub(crate) async fn run(file: &Path, connect: Connect, output: &Output) -> Resul
 
 fn read(file: &Path) -> Result<VmSpec, Failure> {
     let (mut spec, text): (VmSpec, _) = files::toml(file)?;
-    let wrong = |field: &str, problem: &str| {
-        let line = files::line_of(&text, field);
-        let line = line.map(|line| format!(" line {line}:")).unwrap_or_default();
-        Failure::new(USAGE, format!("{}:{line} {field}: {problem}", file.display()))
-    };
+    let wrong = |field: &str, problem: &str| files::wrong_field(file, &text, field, problem);
     let folder = file.parent().unwrap_or(Path::new("."));
     if let Some(seed) = &mut spec.cloud_init {
         let read = |name: &str| files::text(&folder.join(name));
@@ -37,6 +33,7 @@ fn read(file: &Path) -> Result<VmSpec, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::USAGE;
 
     #[test]
     fn what_the_types_cannot_see_is_told_with_its_line() {

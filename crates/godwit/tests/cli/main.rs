@@ -5,3 +5,4 @@ mod commands;
 mod fake;
 mod migrate;
 mod surroundings;
+mod wrong;

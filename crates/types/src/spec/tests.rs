@@ -178,3 +178,52 @@ fn a_new_spec_is_a_spec() {
     spec.check().unwrap();
     assert_eq!(spec, toml::from_str("name = 'a'\nmemory = '2MiB'").unwrap());
 }
+
+proptest::proptest! {
+    /// Whatever a file holds, it is a spec or it is refused.
+    #[test]
+    fn any_text_is_read_or_refused(text in "\\PC*", line in 0usize..12) {
+        let _ = toml::from_str::<VmSpec>(&text);
+        // A good one with one line that is not.
+        let mut lines: Vec<&str> = WEB.lines().collect();
+        lines.insert(line, &text);
+        if let Ok(spec) = toml::from_str::<VmSpec>(&lines.join("\n")) {
+            let _ = spec.check();
+        }
+    }
+
+    /// What passes is the same after a journey through a file, a request or a store.
+    #[test]
+    fn a_checked_spec_survives_every_form(
+        vcpus in 0u32..12,
+        steps in 0u64..50,
+        odd in 0u64..8,
+        cpu in "[a-z0-9,+=-]{0,20}|\\PC{0,8}",
+        machine in "[a-z0-9.-]{0,12}|\\PC{0,8}",
+        cmdline in "\\PC{0,40}",
+        label in "[a-z./]{0,8}|\\PC{0,4}",
+        value in "\\PC{0,20}",
+        nodes in 0u64..4,
+    ) {
+        let mut spec: VmSpec = toml::from_str(WEB).unwrap();
+        spec.vcpus = vcpus;
+        // Mostly steps of 2 MiB that three nodes can share.
+        spec.memory = Bytes(((steps * 3) << 21) + odd / 7);
+        spec.cpu_model = cpu;
+        spec.machine = machine;
+        spec.boot.as_mut().unwrap().cmdline = cmdline;
+        spec.labels.insert(label, value);
+        let node = |n| NumaNode { memory: Bytes(spec.memory.0 / nodes.max(1)), vcpus: n };
+        let cpus = |n: u64| match n {
+            0 => format!("0,{}-{}", nodes, vcpus.max(1) - 1),
+            n => n.to_string(),
+        };
+        spec.numa = (0..nodes).filter_map(|n| Some(node(cpus(n).parse().ok()?))).collect();
+        if spec.check().is_ok() {
+            let json = serde_json::to_string(&spec).unwrap();
+            proptest::prop_assert_eq!(&serde_json::from_str::<VmSpec>(&json).unwrap(), &spec);
+            let file = toml::to_string(&spec).unwrap();
+            proptest::prop_assert_eq!(&toml::from_str::<VmSpec>(&file).unwrap(), &spec);
+        }
+    }
+}
