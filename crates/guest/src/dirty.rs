@@ -1,8 +1,9 @@
 //! Pages that are written again and again, in turn, and always show whether
 //! they are whole and how old they are.
 //!
-//! Words of a page: index, generation, words that follow from both (those of
-//! the changing part) or from the index alone, and the hash of all others.
+//! Words of a page: index, generation, words that follow from both (the changing
+//! part, at the front) or from the index alone, and the hash of the first two and
+//! the changing part. Writing a page again writes only what changes.
 
 use crate::words::{fill_words, hash, mix, words};
 
@@ -44,6 +45,9 @@ impl WorkingSet {
         for _ in 0..count {
             let (index, round) = ((self.written % pages) as usize, self.written / pages);
             if let Some(page) = self.memory.chunks_exact_mut(PAGE).nth(index) {
+                if round == 0 {
+                    fill(page, index as u32, self.percent);
+                }
                 write(page, index as u32, round as u32, self.percent);
             }
             self.written += 1;
@@ -60,11 +64,14 @@ impl WorkingSet {
         for (index, page) in (0u64..).zip(self.memory.chunks_exact(PAGE)) {
             let rounds = (self.written + pages - 1 - index) / pages;
             let round = rounds.saturating_sub(1) as u32;
+            fill(&mut right, index as u32, self.percent);
             write(&mut right, index as u32, round, self.percent);
             if page != right {
                 let mut found = words(page);
                 let (i, g) = (found.next().unwrap_or(0), found.next().unwrap_or(0));
-                let whole = hash(words(&page[..PAGE - 4])).to_le_bytes() == page[PAGE - 4..];
+                let changing = changing(self.percent);
+                let whole = sum(page, changing) == page[PAGE - 4..]
+                    && page[changing..PAGE - 4] == right[changing..PAGE - 4];
                 return Err(format!(
                     "dirty page {index} should have generation {round}, found page {i} of \
                      generation {g}, {}",
@@ -76,18 +83,33 @@ impl WorkingSet {
     }
 }
 
+/// Bytes at a page's front that change, of which index and generation are part.
+fn changing(percent: u32) -> usize {
+    (PAGE / 4 * percent as usize / 100).clamp(2, PAGE / 4 - 1) * 4
+}
+
+/// Writes the words that follow from the index alone.
+fn fill(page: &mut [u8], index: u32, percent: u32) {
+    let from = changing(percent);
+    let first = index.wrapping_mul(PAGE as u32 / 4).wrapping_add(from as u32 / 4);
+    fill_words(&mut page[from..PAGE - 4], |i| mix(first.wrapping_add(i), 0));
+}
+
+/// Writes the words that follow from index and generation.
 fn write(page: &mut [u8], index: u32, generation: u32, percent: u32) {
-    let changing = PAGE as u32 / 4 * percent / 100;
+    let changing = changing(percent);
     let base = index.wrapping_mul(PAGE as u32 / 4);
-    fill_words(page, |i| match i {
+    fill_words(&mut page[..changing], |i| match i {
         0 => index,
         1 => generation,
-        i if i < changing => mix(base.wrapping_add(i), generation.wrapping_add(1)),
-        i => mix(base.wrapping_add(i), 0),
+        i => mix(base.wrapping_add(i), generation.wrapping_add(1)),
     });
-    let rest = page.len() - 4;
-    let sum = hash(words(&page[..rest]));
-    page[rest..].copy_from_slice(&sum.to_le_bytes());
+    let sum = sum(page, changing);
+    page[PAGE - 4..].copy_from_slice(&sum);
+}
+
+fn sum(page: &[u8], changing: usize) -> [u8; 4] {
+    hash(words(&page[..changing])).to_le_bytes()
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub mod tiny;
 mod words;
 
 pub use beat::Beat;
-pub use roles::{Dirty, Roles, RolesError};
+pub use roles::{Dirty, Fill, Roles, RolesError};
 pub use words::{hash, mix};
 
 /// Port of the stream of counters (`serve`), TCP.

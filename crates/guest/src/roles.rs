@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::fill::Mix;
+
 /// What a Linux guest does. Written as `serve,beat:10,dirty:50:64:100`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Roles {
@@ -10,8 +12,8 @@ pub struct Roles {
     pub serve: Option<u32>,
     /// `beat[:MS]`: a heartbeat packet every so many milliseconds (10).
     pub beat: Option<u32>,
-    /// `fill:MIB`: so much memory is filled with content.
-    pub fill: Option<u32>,
+    /// `fill:MIB[:ZERO:TEXT:HEAP:RANDOM:SAME]`: memory is filled with content.
+    pub fill: Option<Fill>,
     /// `dirty:RATE[:SET[:PERCENT]]`: memory is rewritten.
     pub dirty: Option<Dirty>,
     /// `fsync[:MS]`: blocks are chained on the first disk, with so many
@@ -21,6 +23,15 @@ pub struct Roles {
     pub shell: bool,
     /// `quiet`: sends no packet but answers; excludes `beat`.
     pub quiet: bool,
+}
+
+/// How memory is filled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fill {
+    /// How much, in MiB.
+    pub mib: u32,
+    /// With what.
+    pub mix: Mix,
 }
 
 /// How memory is rewritten.
@@ -71,8 +82,17 @@ impl FromStr for Roles {
                 "serve" => roles.serve = Some(one(256)?),
                 "beat" => roles.beat = Some(one(10)?),
                 "fsync" => roles.fsync = Some(one(10)?),
-                "fill" if numbers.is_empty() => return Err(fail("needs a size: fill:MIB")),
-                "fill" => roles.fill = Some(one(0)?),
+                "fill" => {
+                    let rule = "needs a size: fill:MIB[:ZERO:TEXT:HEAP:RANDOM:SAME], shares of 100";
+                    roles.fill = Some(match *numbers {
+                        [mib @ (1..)] => Fill { mib, mix: Mix::default() },
+                        [mib @ (1..), zero, text, heap, random, same] => {
+                            let mix = Mix::of([zero, text, heap, random, same]);
+                            Fill { mib, mix: mix.ok_or_else(|| fail(rule))? }
+                        }
+                        _ => return Err(fail(rule)),
+                    });
+                }
                 "dirty" => {
                     roles.dirty = Some(match *numbers {
                         [rate] => Dirty { rate, set: 64, percent: 100 },
@@ -104,7 +124,10 @@ impl fmt::Display for Roles {
         let all = [
             one("serve", self.serve),
             one("beat", self.beat),
-            one("fill", self.fill),
+            self.fill.map(|f| match f.mix == Mix::default() {
+                true => format!("fill:{}", f.mib),
+                false => format!("fill:{}:{}", f.mib, f.mix),
+            }),
             dirty,
             one("fsync", self.fsync),
             self.shell.then(|| "shell".to_owned()),
@@ -126,6 +149,7 @@ mod tests {
             ("beat,serve:1", "serve:1,beat:10"),
             ("dirty:50", "dirty:50:64:100"),
             ("dirty:0:8:25,fill:1200,fsync", "fill:1200,dirty:0:8:25,fsync:10"),
+            ("fill:7:10:40:25:15:10", "fill:7:10:40:25:15:10"),
             ("quiet,,", "quiet"),
             ("shell,serve", "serve:256,shell"),
         ] {
@@ -144,6 +168,9 @@ mod tests {
             ("serve:0", "at least 1"),
             ("beat:1:2", "one number"),
             ("fill", "needs a size"),
+            ("fill:0", "needs a size"),
+            ("fill:1:2", "needs a size"),
+            ("fill:1:20:20:20:20:21", "shares of 100"),
             ("dirty", "MIB_PER_S"),
             ("dirty:1:0", "MIB_PER_S"),
             ("dirty:1:1:101", "MIB_PER_S"),

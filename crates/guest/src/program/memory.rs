@@ -5,7 +5,8 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use godwit_guest::dirty::WorkingSet;
-use godwit_guest::{Dirty, fill as content};
+use godwit_guest::fill::{Content, PAGE};
+use godwit_guest::{Dirty, Fill};
 
 use super::{Every, Guest, say};
 
@@ -15,7 +16,7 @@ const PAGES: u32 = 256;
 /// The memory that roles work on.
 #[derive(Default)]
 pub(crate) struct Memory {
-    fill: OnceLock<Vec<u8>>,
+    fill: OnceLock<(Content, Vec<u8>)>,
     filled: AtomicU32,
     dirty: OnceLock<Mutex<WorkingSet>>,
     dirtied: AtomicU64,
@@ -37,12 +38,15 @@ impl Memory {
     /// # Errors
     /// The first page that is wrong.
     pub(crate) fn verify(&self) -> Result<(usize, usize), String> {
-        let fill = self.fill.get().map(Vec::as_slice).unwrap_or_default();
-        let mut scratch = [0; content::PAGE];
-        for (index, page) in (0u32..).zip(fill.chunks_exact(content::PAGE)) {
-            if !content::is_page(index, page, &mut scratch) {
-                return Err(format!("fill page {index} is not what was written"));
+        let mut scratch = [0; PAGE];
+        let mut filled = 0;
+        if let Some((content, memory)) = self.fill.get() {
+            for (index, page) in (0u32..).zip(memory.chunks_exact(PAGE)) {
+                if !content.is_page(index, page, &mut scratch) {
+                    return Err(format!("fill page {index} is not what was written"));
+                }
             }
+            filled = memory.len() / PAGE;
         }
         let dirty = match self.dirty.get() {
             Some(set) => {
@@ -52,25 +56,26 @@ impl Memory {
             }
             None => 0,
         };
-        Ok((fill.len() / content::PAGE, dirty))
+        Ok((filled, dirty))
     }
 }
 
 /// The role `fill`.
-pub(super) fn fill(guest: &Guest, mib: u32) {
+pub(super) fn fill(guest: &Guest, role: Fill) {
     let mut memory = Vec::new();
-    if let Err(e) = memory.try_reserve_exact(mib as usize * PAGES as usize * content::PAGE) {
-        return say(&format!("guest ERROR fill {mib} MiB: {e}"));
+    if let Err(e) = memory.try_reserve_exact(role.mib as usize * PAGES as usize * PAGE) {
+        return say(&format!("guest ERROR fill {} MiB: {e}", role.mib));
     }
-    let mut page = [0; content::PAGE];
-    for index in 0..mib * PAGES {
-        content::page(index, &mut page);
+    let content = Content::new(role.mix);
+    let mut page = [0; PAGE];
+    for index in 0..role.mib * PAGES {
+        content.page(index, &mut page);
         memory.extend_from_slice(&page);
         guest.memory.filled.store((index + 1) / PAGES, Ordering::Relaxed);
     }
     // Set once: there is one thread for this role.
-    let _ = guest.memory.fill.set(memory);
-    say(&format!("guest filled {mib} MiB"));
+    let _ = guest.memory.fill.set((content, memory));
+    say(&format!("guest filled {} MiB", role.mib));
 }
 
 /// The role `dirty`.

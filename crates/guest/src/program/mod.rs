@@ -77,8 +77,8 @@ fn start(guest: &Arc<Guest>, witness: Option<SocketAddr>) -> Result<(), String> 
             spawn(guest, move |g| disk::run(g, index, &name, period));
         }
     }
-    if let Some(mib) = guest.roles.fill {
-        spawn(guest, move |g| memory::fill(g, mib));
+    if let Some(fill) = guest.roles.fill {
+        spawn(guest, move |g| memory::fill(g, fill));
     }
     if let Some(dirty) = guest.roles.dirty {
         spawn(guest, move |g| memory::dirty(g, dirty));
