@@ -112,7 +112,7 @@ fn show(fleet: &Fleet) -> Result<Shown> {
     let mut migrations = Vec::new();
     for (from, to) in [("host-a", "host-b"), ("host-b", "host-a")] {
         eprintln!("\n$ godwit migrate {VM} --to {to} --verify");
-        let moved = fleet.migrate(&Order { vm: VM, to: Some(to), verify: true, show: true })?;
+        let moved = fleet.migrate(&Order { verify: true, show: true, ..Order::to(VM, to) })?;
         let report = moved.report;
         eprintln!(
             "  {from} -> {to} in {:.1} s, paused for {:.0} ms, {} sent of {}",

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use api::{Client, ClientConfig, ClientError};
 use lab::Plan;
-use types::{Bytes, MigrationReport, Outcome, Rate, VmName};
+use types::{Bytes, MigrationReport, Outage, Outcome, Rate, VmName};
 
 use crate::check::cargo;
 use crate::proc::{self, Messages, Running};
@@ -36,6 +36,10 @@ pub(crate) struct Shape {
     pub(crate) proxy: bool,
     /// The agents' `data_plane`.
     pub(crate) data_plane: Option<&'static str>,
+    /// How long a VM's memory is kept where it left; the agents' default without.
+    pub(crate) retain_seconds: Option<u32>,
+    /// How long agents bear a broken link; their default without.
+    pub(crate) outage: Option<Outage>,
     /// Guest memory of each host.
     pub(crate) memory: Bytes,
     /// Socket that the fleet's programs tell of points.
@@ -53,6 +57,8 @@ impl Shape {
             hugepages: Bytes(0),
             proxy: false,
             data_plane: None,
+            retain_seconds: None,
+            outage: None,
             memory: Bytes::mib(6 << 10),
             points: None,
         }
@@ -127,6 +133,8 @@ impl Fleet {
         options.qemu_data.clone_from(&shape.parts.qemu_data);
         options.proxy = shape.proxy;
         options.data_plane = shape.data_plane.map(str::to_owned);
+        options.retain_seconds = shape.retain_seconds;
+        options.outage = shape.outage;
         options.memory = shape.memory;
         options.points.clone_from(&shape.points);
         options.hugepages = shape.hugepages;
@@ -259,6 +267,10 @@ impl Fleet {
         if order.verify {
             args.push("--verify");
         }
+        let budget = order.blackout_ms.map(|ms| ms.to_string());
+        if let Some(budget) = &budget {
+            args.extend(["--blackout-budget", budget]);
+        }
         args.extend(["-o", "json"]);
         let messages = if order.show { Messages::Shown } else { Messages::Kept };
         Ok(Migration { running: Running::start(&mut self.godwit(&args), messages)? })
@@ -333,12 +345,14 @@ pub(crate) struct Order<'a> {
     pub(crate) verify: bool,
     /// Show the progress.
     pub(crate) show: bool,
+    /// Longest pause in milliseconds; the default without.
+    pub(crate) blackout_ms: Option<u32>,
 }
 
 impl<'a> Order<'a> {
     /// To `to`, quietly.
     pub(crate) fn to(vm: &'a str, to: &'a str) -> Self {
-        Self { vm, to: Some(to), verify: false, show: false }
+        Self { vm, to: Some(to), verify: false, show: false, blackout_ms: None }
     }
 }
 

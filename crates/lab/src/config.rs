@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use types::{Bytes, HostId};
+use types::{Bytes, HostId, Outage};
 
 use crate::mounts::View;
 use crate::plan::CONTROLLER_PORT;
@@ -90,9 +90,11 @@ struct Agent {
     qemu_data: Vec<PathBuf>,
     accel: Option<String>,
     data_plane: Option<String>,
+    retain_seconds: Option<u32>,
     bridges: Vec<String>,
     pools: BTreeMap<String, PathBuf>,
     device_pools: BTreeMap<String, PathBuf>,
+    outage: Option<Outage>,
 }
 
 fn write_host(
@@ -131,9 +133,11 @@ fn write_host(
         qemu_data,
         accel: options.accel.clone(),
         data_plane: options.data_plane.clone(),
+        retain_seconds: options.retain_seconds,
         bridges: vec!["br0".into()],
         pools: [("images".into(), places.images()), ("shared".into(), places.shared())].into(),
         device_pools: [("devices".into(), places.devices())].into(),
+        outage: options.outage,
     };
     let file = dir.join("agent.toml");
     write_toml(&file, &config)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use types::{Bytes, HostId, Rate};
+use types::{Bytes, HostId, Outage, Rate};
 
 use crate::{DEFAULT_NET, LabError, Plan};
 
@@ -45,6 +45,10 @@ pub struct UpOptions {
     pub accel: Option<String>,
     /// The agents' `data_plane`; their default where absent.
     pub data_plane: Option<String>,
+    /// How long agents keep the memory of a VM that left; their default where absent.
+    pub retain_seconds: Option<u32>,
+    /// How long agents bear a broken link; their default where absent.
+    pub outage: Option<Outage>,
     /// Guest memory of each host.
     pub memory: Bytes,
     /// The same in huge pages, which the kernel must have reserved; none where zero.
@@ -73,6 +77,8 @@ impl UpOptions {
             others: BTreeMap::new(),
             accel: None,
             data_plane: None,
+            retain_seconds: None,
+            outage: None,
             memory: Bytes::mib(4096),
             hugepages: Bytes(0),
             proxy: true,

@@ -1,7 +1,7 @@
 //! The witness of heartbeats: when they came, how long none came, and whether
 //! any was lost, repeated or older than one before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -39,6 +39,8 @@ struct Core {
     report: BeatReport,
     boot: u64,
     last: Option<Duration>,
+    /// The newest gaps: when each ended, and how long it was.
+    gaps: VecDeque<(Duration, Duration)>,
 }
 
 impl Core {
@@ -46,11 +48,16 @@ impl Core {
     fn on(&mut self, now: Duration, beat: Beat) {
         let first = self.report.received == 0;
         self.report.received += 1;
-        if let Some(last) = self.last.replace(now)
-            && now.saturating_sub(last) > self.report.longest_gap
-        {
-            self.report.longest_gap = now.saturating_sub(last);
-            self.report.gap_began = last;
+        if let Some(last) = self.last.replace(now) {
+            let gap = now.saturating_sub(last);
+            if gap > self.report.longest_gap {
+                self.report.longest_gap = gap;
+                self.report.gap_began = last;
+            }
+            if self.gaps.len() == GAPS {
+                self.gaps.pop_front();
+            }
+            self.gaps.push_back((now, gap));
         }
         if !first && beat.boot != self.boot {
             self.report.reboots += 1;
@@ -69,12 +76,20 @@ impl Core {
         self.report.newest = beat.counter;
     }
 
+    fn longest_gap(&self, from: Duration, to: Duration) -> Duration {
+        let within = self.gaps.iter().filter(|(ended, gap)| *ended > from && *ended - *gap < to);
+        within.map(|(_, gap)| *gap).max().unwrap_or_default()
+    }
+
     fn forget_gaps(&mut self, now: Duration) {
         self.report.longest_gap = Duration::ZERO;
         self.report.gap_began = now;
         self.last = self.last.map(|_| now);
     }
 }
+
+/// Gaps that are kept of one guest: some minutes of a quick heartbeat.
+const GAPS: usize = 1 << 17;
 
 /// Guests that one witness tells apart.
 const GUESTS: usize = 1024;
@@ -125,6 +140,12 @@ impl BeatWitness {
     pub fn wait_for(&self, guest: IpAddr, more: u64, limit: Duration) -> bool {
         let goal = self.report(guest).received.saturating_add(more);
         self.guests.wait(limit, |g| g.get(&guest).is_some_and(|c| c.report.received >= goal))
+    }
+
+    /// The longest gap of which some lay between two moments (see [`Self::now`]);
+    /// of a time long ago nothing may be known any more.
+    pub fn longest_gap(&self, guest: IpAddr, from: Duration, to: Duration) -> Duration {
+        self.guests.get().get(&guest).map(|c| c.longest_gap(from, to)).unwrap_or_default()
     }
 
     /// Measures the guest's longest gap anew from now on.
@@ -210,6 +231,19 @@ mod tests {
         core.on(Duration::from_millis(120), Beat { boot: 1, counter: 2, nanos: 0 });
         assert_eq!(core.report.longest_gap.as_millis(), 20);
         assert_eq!(core.report.gap_began.as_millis(), 100);
+    }
+
+    #[test]
+    fn the_longest_gap_of_a_time_is_found() {
+        let mut core = Core::default();
+        for (counter, ms) in (0..).zip([0, 40, 50, 80, 90]) {
+            core.on(Duration::from_millis(ms), Beat { boot: 1, counter, nanos: 0 });
+        }
+        let longest = |from, to| {
+            core.longest_gap(Duration::from_millis(from), Duration::from_millis(to)).as_millis()
+        };
+        assert_eq!([longest(0, 90), longest(40, 90), longest(81, 90)], [40, 30, 10]);
+        assert_eq!([longest(39, 45), longest(41, 50), longest(200, 300)], [40, 10, 0]);
     }
 
     #[test]

@@ -1,20 +1,21 @@
-//! The other side of the comparison: two plain QEMUs in the same hosts, with
-//! the same guest, moved by QEMU's own pre-copy over TCP.
+//! A plain QEMU in a lab's host, with the same guest as Godwit's VM, that moves
+//! by itself. Its memory is private and anonymous, as users have it.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde_json::json;
 use types::{PAGE_SIZE, VmSpec};
 
+use super::contestant::Contestant;
+use super::options::Setting;
+use super::tls;
 use crate::fleet::Fleet;
 use crate::proc;
 
 const SOON: Duration = Duration::from_secs(20);
-/// Longest a migration may take.
-const LONG: Duration = Duration::from_secs(300);
 
 /// A QEMU that runs in a lab's host.
 pub(super) struct Plain {
@@ -23,7 +24,6 @@ pub(super) struct Plain {
     client: qmp::Client,
     events: qmp::Events,
     tap: String,
-    memory: PathBuf,
     number: u32,
 }
 
@@ -41,8 +41,17 @@ pub(super) struct Recipe {
     pub(super) accel: String,
 }
 
+/// How a move went, where QEMU itself did not break.
+#[derive(Debug)]
+pub(super) struct Went {
+    /// Why it did not complete; the guest runs on where it was.
+    pub(super) failure: Option<String>,
+    /// From `migrate` until memory travelled.
+    pub(super) travelled: Duration,
+}
+
 impl Plain {
-    /// Starts the guest, or, with `incoming`, a QEMU that waits for it.
+    /// Starts the guest, or, with `incoming`, a QEMU that can wait for it.
     ///
     /// # Errors
     /// QEMU does not start; the error holds what it said.
@@ -53,7 +62,7 @@ impl Plain {
         number: u32,
         incoming: bool,
     ) -> Result<Self> {
-        let own = fleet.dir().join("hosts").join(host);
+        let run = fleet.host_dir(host).join("run");
         let tap = format!("bench{number}");
         for args in [
             vec!["tuntap", "add", "dev", &tap, "mode", "tap"],
@@ -61,19 +70,18 @@ impl Plain {
         ] {
             proc::output(lab::command_in(fleet.dir(), host, "ip")?.args(args), SOON)?;
         }
-        let memory = own.join("memory").join(format!("bench{number}.ram"));
-        let socket = own.join("run").join(format!("bench{number}.sock"));
-        let log = own.join("run").join(format!("bench{number}.log"));
+        let socket = run.join(format!("bench{number}.sock"));
+        let log = run.join(format!("bench{number}.log"));
         let mut command = lab::command_in(fleet.dir(), host, &recipe.qemu)?;
-        arguments(&mut command, fleet, recipe, &tap, &memory.to_string_lossy())?;
+        arguments(&mut command, fleet, recipe, &tap)?;
         command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", socket.display()));
         if incoming {
-            command.arg("-incoming").arg(format!("tcp:0.0.0.0:{}", port(number)));
+            command.args(["-incoming", "defer"]);
         }
         command.stdin(Stdio::null()).stdout(Stdio::null());
         command.stderr(std::fs::File::create(&log)?);
         let mut child = command.spawn().context("cannot start QEMU")?;
-        let connected = proc::until("QEMU's monitor", SOON, || {
+        let connected = proc::until_quickly("QEMU's monitor", SOON, || {
             if let Some(status) = child.try_wait()? {
                 let said = std::fs::read_to_string(&log).unwrap_or_default();
                 bail!("QEMU ended ({status}): {said}");
@@ -84,7 +92,7 @@ impl Plain {
             let _ = child.kill();
             let _ = child.wait();
         })?;
-        Ok(Self { host: host.to_owned(), child, client, events, tap, memory, number })
+        Ok(Self { host: host.to_owned(), child, client, events, tap, number })
     }
 
     /// The host it runs in.
@@ -108,60 +116,132 @@ impl Plain {
         Ok(fleet.block_on(self.client.cont())?)
     }
 
-    /// Sends the guest to `to`, as fast as the link is; the time from the
-    /// command until the source says `completed` and the destination runs.
-    /// `travels` is called when the first memory has been sent.
+    /// Asks QEMU whether it knows a way to move; why not, where it does not.
+    pub(super) fn knows(&self, fleet: &Fleet, way: Contestant, setting: &Setting) -> Result<()> {
+        let asked = fleet.block_on(self.set_up(way, setting));
+        // Whatever was set in part: nothing is on the way that the next would mind.
+        fleet.block_on(self.set_up(Contestant::Precopy, setting))?;
+        Ok(asked?)
+    }
+
+    async fn set_up(&self, way: Contestant, setting: &Setting) -> Result<(), qmp::QmpError> {
+        self.client.set_capabilities(&way.capabilities()).await?;
+        self.client.set_parameters(way.parameters(setting)).await
+    }
+
+    /// The same, with TLS where the way has it, towards `peer` or for whoever comes.
+    async fn arm(
+        &self,
+        fleet: &Fleet,
+        way: Contestant,
+        setting: &Setting,
+        peer: Option<&str>,
+    ) -> Result<()> {
+        self.set_up(way, setting).await?;
+        let mut parameters = json!({ "tls-creds": "", "tls-hostname": "" });
+        if way.tls() {
+            let id = format!("tls{}{}", self.number, if peer.is_some() { "c" } else { "s" });
+            let credentials = tls::credentials(fleet, &self.host, &id, peer.is_some())?;
+            self.client.execute("object-add", credentials).await?;
+            parameters = json!({ "tls-creds": id, "tls-hostname": "" });
+            if let Some(peer) = peer {
+                parameters["tls-hostname"] = json!(tls::name(peer));
+            }
+        }
+        Ok(self.client.set_parameters(parameters).await?)
+    }
+
+    /// Waits for a guest on `port`.
     ///
     /// # Errors
-    /// The migration fails or takes longer than five minutes.
+    /// QEMU refuses.
+    pub(super) fn listen(
+        &self,
+        fleet: &Fleet,
+        way: Contestant,
+        setting: &Setting,
+        port: u16,
+    ) -> Result<()> {
+        fleet.block_on(async {
+            self.arm(fleet, way, setting, None).await?;
+            Ok(self.client.migrate_incoming(&format!("tcp:0.0.0.0:{port}")).await?)
+        })
+    }
+
+    /// Sends the guest to `to`, which listens at `address`, as fast as the link
+    /// is, until the source says `completed` and the destination runs. After the
+    /// setting's limit it is cancelled.
+    ///
+    /// # Errors
+    /// QEMU breaks; a migration that fails is an answer.
     pub(super) fn migrate(
         &self,
         fleet: &Fleet,
         to: &mut Plain,
-        travels: impl FnOnce(),
-    ) -> Result<f64> {
-        let (_, number) = fleet
-            .plan()
-            .hosts()
-            .map(|(n, host)| (host.to_string(), n))
-            .find(|(host, _)| *host == to.host)
-            .context("no such host")?;
-        let uri = format!("tcp:{}:{}", fleet.plan().host(number), port(to.number));
+        order: &PlainOrder<'_>,
+    ) -> Result<Went> {
         fleet.block_on(async {
-            self.client.set_parameters(json!({ "max-bandwidth": 0 })).await?;
+            self.arm(fleet, order.way, order.setting, Some(&to.host)).await?;
             let begun = Instant::now();
-            self.client.migrate(&uri).await?;
-            tokio::time::timeout(LONG, self.arrival(to, travels))
-                .await
-                .context("QEMU's migration")??;
-            Ok(begun.elapsed().as_secs_f64())
+            let limit = begun + Duration::from_secs(order.setting.limit_seconds.into());
+            let mut went = Went { failure: None, travelled: Duration::ZERO };
+            self.client.migrate(&format!("tcp:{}", order.address)).await?;
+            let arrived = self.arrival(to, begun, &mut went);
+            let in_time = tokio::time::timeout_at(limit.into(), arrived).await;
+            let Ok(ended) = in_time else {
+                went.failure = Some(format!("not within {} s", order.setting.limit_seconds));
+                self.cancel().await?;
+                return Ok(went);
+            };
+            went.failure = ended?;
+            Ok(went)
         })
     }
 
-    async fn arrival(&self, to: &mut Plain, travels: impl FnOnce()) -> Result<()> {
-        let mut travels = Some(travels);
-        let (mut completed, mut runs) = (false, false);
+    async fn arrival(
+        &self,
+        to: &mut Plain,
+        begun: Instant,
+        went: &mut Went,
+    ) -> Result<Option<String>> {
+        let (mut completed, mut runs, mut travels) = (false, false, false);
         while !(completed && runs) {
+            proc::alive()?;
             if !completed {
                 let state = self.client.query_migrate().await?;
                 completed = state.status == "completed";
-                let over = matches!(state.status.as_str(), "failed" | "cancelled");
-                ensure!(!over, "QEMU's migration {}: {:?}", state.status, state.error);
-                if state.ram.is_some_and(|ram| ram.transferred > 0)
-                    && let Some(travels) = travels.take()
-                {
-                    travels();
+                if matches!(state.status.as_str(), "failed" | "cancelled") {
+                    let why = state.error.unwrap_or_else(|| "QEMU does not say why".to_owned());
+                    return Ok(Some(why));
+                }
+                if !travels && state.ram.is_some_and(|ram| ram.transferred > 0) {
+                    travels = true;
+                    went.travelled = begun.elapsed();
                 }
             }
             // The event tells the moment; between two looks at the source at most.
             let wait = Duration::from_millis(5);
             match tokio::time::timeout(wait, to.events.next()).await {
                 Ok(Some(event)) => runs |= event.name() == "RESUME",
-                Ok(None) => bail!("the destination's QEMU has ended"),
+                // Where the link breaks it ends by itself; the source tells why.
+                Ok(None) => tokio::time::sleep(wait).await,
                 Err(_) => {}
             }
         }
-        Ok(())
+        Ok(None)
+    }
+
+    async fn cancel(&self) -> Result<()> {
+        self.client.migrate_cancel().await?;
+        let end = Instant::now() + SOON;
+        while Instant::now() < end {
+            let status = self.client.query_migrate().await?.status;
+            if matches!(status.as_str(), "cancelled" | "failed" | "completed") {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        bail!("QEMU does not cancel its migration")
     }
 
     /// Ends it and removes what it leaves.
@@ -173,10 +253,18 @@ impl Plain {
         self.child.wait()?;
         let mut ip = lab::command_in(fleet.dir(), &self.host, "ip")?;
         proc::output(ip.args(["link", "del", &self.tap]), SOON)?;
-        let mut rm = lab::command_in(fleet.dir(), &self.host, "rm")?;
-        proc::output(rm.arg("-f").arg(&self.memory), SOON)?;
         Ok(())
     }
+}
+
+/// What is asked of a plain QEMU.
+pub(super) struct PlainOrder<'a> {
+    /// How.
+    pub(super) way: Contestant,
+    /// With what.
+    pub(super) setting: &'a Setting,
+    /// Where the other side listens, or a proxy before it.
+    pub(super) address: String,
 }
 
 impl Drop for Plain {
@@ -197,18 +285,8 @@ pub(super) fn whole_memory(bytes: u64, machine: &str, accel: &str) -> u64 {
     if lossy { bytes - 2 * PAGE_SIZE } else { bytes }
 }
 
-fn port(number: u32) -> u32 {
-    20_000 + number
-}
-
 /// The same machine as Godwit's, as far as a plain QEMU has it.
-fn arguments(
-    command: &mut Command,
-    fleet: &Fleet,
-    recipe: &Recipe,
-    tap: &str,
-    memory: &str,
-) -> Result<()> {
+fn arguments(command: &mut Command, fleet: &Fleet, recipe: &Recipe, tap: &str) -> Result<()> {
     let spec = &recipe.spec;
     let boot = spec.boot.as_ref().context("the benched guest boots a kernel")?;
     let images = fleet.dir().join("images");
@@ -221,9 +299,7 @@ fn arguments(
     command.args(["-smp", &spec.vcpus.to_string()]);
     let bytes = recipe.memory;
     command.args(["-m", &format!("{}k", bytes >> 10)]);
-    command
-        .arg("-object")
-        .arg(format!("memory-backend-file,id=pc.ram,size={bytes},mem-path={memory},share=on"));
+    command.arg("-object").arg(format!("memory-backend-ram,id=pc.ram,size={bytes},share=off"));
     command.arg("-kernel").arg(images.join(boot.kernel.file.as_str()));
     if let Some(initrd) = &boot.initrd {
         command.arg("-initrd").arg(images.join(initrd.file.as_str()));
