@@ -259,12 +259,9 @@ pub(super) fn table(report: &Report) {
         report.machine.load_after
     );
     let mib = report.nonzero_bytes >> 20;
-    match report.physical_seconds {
-        Some(seconds) => {
-            eprintln!("{mib} MiB are not zero: {seconds:.2} s on this link as they are")
-        }
-        None => eprintln!("{mib} MiB are not zero"),
-    }
+    let on_the_link =
+        report.physical_seconds.map(|s| format!(": {s:.2} s on this link as they are"));
+    eprintln!("{mib} MiB are not zero{}", on_the_link.unwrap_or_default());
     eprintln!(
         "\n{:<14}{:>9}{:>9}{:>10}{:>12}{:>8}{:>11}",
         "", "total s", "ready s", "wire MiB", "blackout ms", "CPU s", "completed"
