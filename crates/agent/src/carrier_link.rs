@@ -1,6 +1,5 @@
 //! The agent's end of a carrier's control socket.
 
-use std::path::Path;
 use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -8,6 +7,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::mpsc;
 use types::{CarrierCommand, CarrierEvent};
+use vmm::{Hypervisor, InstanceRecord};
 
 /// Sends commands; events arrive at the receiver given by [`connect`].
 pub(crate) struct CarrierLink {
@@ -18,15 +18,21 @@ pub(crate) struct CarrierLink {
 const LONGEST: u64 = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// Connects, waiting a moment for a carrier that has only just been started.
+/// Connects to the carrier of `instance`, waiting a moment for one that has only just
+/// been started, and not for one that has ended.
 /// The events end when the carrier's process does.
 pub(crate) async fn connect(
-    socket: &Path,
+    hypervisor: &Hypervisor,
+    instance: &InstanceRecord,
 ) -> Result<(CarrierLink, mpsc::Receiver<CarrierEvent>), String> {
+    let socket = instance.carrier_control();
     let deadline = tokio::time::Instant::now() + PATIENCE;
     let stream = loop {
-        match UnixStream::connect(socket).await {
+        match UnixStream::connect(&socket).await {
             Ok(stream) => break stream,
+            Err(_) if !hypervisor.carrier_alive(instance) => {
+                return Err("the carrier ended before it was heard".into());
+            }
             Err(e) if tokio::time::Instant::now() > deadline => {
                 return Err(format!("the carrier does not answer on its socket: {e}"));
             }

@@ -21,12 +21,12 @@ struct Bug {
 
 /// The bugs, each a classic.
 const BUGS: &[Bug] = &[
-    // A source that takes a broken connection for a failed migration.
+    // A source that takes its carrier's closed socket for a failed migration.
     Bug {
         name: "resume-on-close",
         file: "crates/agent/src/outgoing.rs",
-        find: "CarrierEvent::LinkLost { why } => {",
-        replace: "CarrierEvent::LinkLost { why } => {
+        find: "Input::CarrierGone => {",
+        replace: "Input::CarrierGone => {
                 if let Ok(qmp) = self.vm.qmp() {
                     self.tasks.spawn(async move { drop(qmp.cont().await) });
                 }",

@@ -35,6 +35,8 @@ pub(super) struct Sight {
     pub(super) wrong: Vec<Wrong>,
     /// The guest has booted anew and counts from the beginning.
     anew: bool,
+    /// A line that the dead guest began is ended by nobody.
+    cut: bool,
 }
 
 impl Sight {
@@ -108,9 +110,11 @@ impl Witness {
                     }
                 }
                 // A line that the guest began on one host it ends on the next.
-                let here = shared.lock().unwrap_or_else(PoisonError::into_inner).last;
+                let mut sight = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                let (here, cut) = (sight.last, std::mem::take(&mut sight.cut));
+                drop(sight);
                 for (host, tail) in tails.iter_mut().enumerate() {
-                    if here.is_some_and(|(here, _)| here != host) {
+                    if cut || here.is_some_and(|(here, _)| here != host) {
                         tail.rest.clear();
                     }
                 }
@@ -135,7 +139,7 @@ impl Witness {
     /// The guest was started anew, because its host died: it counts from the beginning.
     pub(super) fn anew(&self) {
         let mut sight = self.lock();
-        *sight = Sight { anew: true, ..Sight::default() };
+        *sight = Sight { anew: true, cut: true, ..Sight::default() };
     }
 
     /// What has been seen.

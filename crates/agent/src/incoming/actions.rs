@@ -96,7 +96,7 @@ impl Run<'_> {
         };
         let hypervisor = &self.vm.host.hypervisor;
         hypervisor.start_carrier(plan, &carrier).await.map_err(|e| e.to_string())?;
-        let (link, mut events) = carrier_link::connect(&plan.carrier_control()).await?;
+        let (link, mut events) = carrier_link::connect(hypervisor, plan).await?;
         self.carrier = Some(link);
         self.port = loop {
             match events.recv().await {
@@ -171,9 +171,7 @@ impl Run<'_> {
         let Ok(Some(qemu)) = self.vm.host.hypervisor.adopt(&plan).await else { return false };
         self.watch_exit(&qemu.record);
         self.qemu = Some(qemu);
-        if self.vm.host.hypervisor.carrier_alive(&plan)
-            && let Ok((link, _)) = carrier_link::connect(&plan.carrier_control()).await
-        {
+        if let Ok((link, _)) = carrier_link::connect(&self.vm.host.hypervisor, &plan).await {
             self.carrier = Some(link);
         }
         true

@@ -48,7 +48,7 @@ impl Run<'_> {
         };
         let hypervisor = &self.vm.host.hypervisor;
         hypervisor.start_carrier(&instance, &carrier).await.map_err(|e| e.to_string())?;
-        let (link, mut events) = carrier_link::connect(&instance.carrier_control()).await?;
+        let (link, mut events) = carrier_link::connect(hypervisor, &instance).await?;
         self.carrier = Some(link);
         let inputs = self.inputs.clone();
         self.tasks.spawn(async move {
