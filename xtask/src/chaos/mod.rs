@@ -128,8 +128,9 @@ pub(crate) fn run(root: &Path, args: &Args) -> Result<()> {
             .collect()
     });
     let runs = done.into_inner().unwrap_or_else(PoisonError::into_inner);
-    show(&Report::of(&runs), args)?;
-    failures.into_iter().next().map_or(Ok(()), Err)
+    let shown = show(&Report::of(&runs), args);
+    // A lab that failed says more than what was seen until then.
+    failures.into_iter().next().map_or(shown, Err)
 }
 
 /// Runs in one lab until enough was run in all of them.
