@@ -48,6 +48,11 @@ pub struct Core<'a> {
     /// What all hosts have of each resource.
     pub(super) offered: Vec<i64>,
     pub(super) origin: Vec<HostIndex>,
+    pub(super) move_cost: Vec<i64>,
+    /// Whether VMs need more of each resource than is below all safety thresholds.
+    pub(super) scarce: Vec<bool>,
+    /// Whether free amounts cannot match, for each balance.
+    pub(super) lopsided: Vec<bool>,
     pub(super) balances: Vec<Balance>,
     /// Groups of each VM whose rule can bind.
     pub(super) groups: Lists,
@@ -100,6 +105,7 @@ impl<'a> Core<'a> {
         }
         let mut core = Self::frame(model);
         core.rows(&members, &needs, &needed_by);
+        core.bounds();
         let binds = |g: &u32| {
             let (i, rule) = (*g as usize, &core.rules[*g as usize]);
             core.near_row[i] != NO_ROW
@@ -139,6 +145,9 @@ impl<'a> Core<'a> {
                 .map(|r| model.hosts.iter().map(|h| h.capacity[r]).sum())
                 .collect(),
             origin: model.vms.iter().map(|v| v.origin).collect(),
+            move_cost: model.vms.iter().map(|v| v.move_cost).collect(),
+            scarce: Vec::new(),
+            lopsided: Vec::new(),
             balances: model.balances.iter().copied().filter(|b| b.weight > 0).collect(),
             groups: Lists::default(),
             counting: Lists::default(),
@@ -164,6 +173,18 @@ impl<'a> Core<'a> {
             running_costs: model.hosts.iter().any(|h| h.running_cost > 0),
             move_weight: model.group_move_weight,
         }
+    }
+
+    /// Finds what the fleet as a whole has too little of.
+    fn bounds(&mut self) {
+        let model = self.model;
+        let used = |r: usize| model.vms.iter().map(|v| v.demand[r]).sum::<i64>();
+        let used: Vec<i64> = (0..self.resources).map(used).collect();
+        let safe = |r: usize| model.hosts.iter().map(|h| h.safety[r]).sum::<i64>();
+        self.scarce = (0..self.resources).map(|r| used[r] > safe(r)).collect();
+        let free = |r: usize| self.offered[r] - used[r];
+        let lopsided = self.balances.iter().map(|b| b.target * free(b.first) > free(b.second));
+        self.lopsided = lopsided.collect();
     }
 
     /// Gives rows of counters to the groups that need them.
@@ -196,16 +217,15 @@ impl<'a> Core<'a> {
     #[inline]
     pub(super) fn place_cost(&self, vm: VmIndex, host: HostIndex) -> i64 {
         let origin = self.origin[vm as usize];
-        let known = &self.model.vms[vm as usize];
         if self.choosy[vm as usize] {
             return self.choosy_cost(vm, host);
         }
         if host == origin {
             0
         } else if host == NOWHERE {
-            known.unplaced_cost
+            self.model.vms[vm as usize].unplaced_cost
         } else {
-            known.move_cost + self.model.distance.between(origin, host)
+            self.move_cost[vm as usize] + self.model.distance.between(origin, host)
         }
     }
 

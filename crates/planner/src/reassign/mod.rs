@@ -2,10 +2,13 @@
 //! holds and what remains costs least (ROADEF/EURO Challenge 2012).
 
 mod anneal;
+mod compound;
 mod core;
 mod evaluate;
 mod model;
+mod regret;
 mod repair;
+mod roll;
 mod search;
 mod state;
 

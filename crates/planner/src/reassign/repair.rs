@@ -124,7 +124,7 @@ fn helps(state: &State<'_>, vm: VmIndex, host: HostIndex, missing: &[i64]) -> i6
 /// Takes VMs off hosts that hold more than they may.
 fn relieve(state: &mut State<'_>) {
     for host in 0..state.core.hosts as HostIndex {
-        for _ in 0..state.count[host as usize] {
+        for _ in 0..state.on(host) {
             let missing = state.excess(host);
             if missing.iter().all(|m| *m == 0) {
                 break;

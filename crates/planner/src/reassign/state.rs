@@ -3,6 +3,7 @@
 
 use super::core::{Core, NO_ROW};
 use super::model::{GroupIndex, HostIndex, NOWHERE, VmIndex};
+use super::roll::Roll;
 
 /// A place that no VM has: "no partner".
 pub(super) const NOBODY: VmIndex = VmIndex::MAX;
@@ -18,7 +19,7 @@ pub(crate) struct State<'a> {
     /// safety threshold (mostly negative).
     sums: Vec<i64>,
     /// VMs on each host.
-    pub(super) count: Vec<u32>,
+    pub(super) roll: Roll,
     on_host: Vec<u32>,
     in_domain: Vec<u32>,
     /// Domains that each group with a spread is in.
@@ -77,7 +78,7 @@ impl<'a> State<'a> {
             place: vec![NOWHERE; core.vms],
             cost: 0,
             sums,
-            count: vec![0; core.hosts],
+            roll: Roll::new(core.hosts, core.vms),
             on_host: vec![0; core.host_rows * core.hosts],
             in_domain: vec![0; core.domain_rows * core.domains],
             domains: vec![0; core.domain_rows],
@@ -145,7 +146,7 @@ impl<'a> State<'a> {
 
     /// How many VMs are on a host.
     pub(crate) fn on(&self, host: HostIndex) -> u32 {
-        self.count[host as usize]
+        self.roll.on(host).len() as u32
     }
 
     /// The largest share of any resource of the whole fleet that a VM needs, in
@@ -209,7 +210,13 @@ impl<'a> State<'a> {
     /// Change of a host's load and balance cost with `sign` × the difference of two
     /// demands (`plus` − `minus`).
     #[inline]
-    fn load_delta(&self, host: HostIndex, plus: &[i64], minus: Option<&[i64]>, sign: i64) -> i64 {
+    pub(super) fn load_delta(
+        &self,
+        host: HostIndex,
+        plus: &[i64],
+        minus: Option<&[i64]>,
+        sign: i64,
+    ) -> i64 {
         let core = self.core;
         let over = self.over(host);
         let change = |i: usize| sign * (plus[i] - minus.map_or(0, |m| m[i]));
@@ -367,8 +374,8 @@ impl<'a> State<'a> {
 
     fn running_delta(&self, from: HostIndex, to: HostIndex) -> i64 {
         let hosts = &self.core.model.hosts;
-        let stops = from != NOWHERE && self.count[from as usize] == 1;
-        let starts = to != NOWHERE && self.count[to as usize] == 0;
+        let stops = from != NOWHERE && self.on(from) == 1;
+        let starts = to != NOWHERE && self.on(to) == 0;
         let cost = |h: HostIndex| hosts[h as usize].running_cost;
         (if starts { cost(to) } else { 0 }) - (if stops { cost(from) } else { 0 })
     }
@@ -401,7 +408,7 @@ impl<'a> State<'a> {
     /// Change of the most moves that a group has.
     fn most_delta(&self, vm: VmIndex, to: HostIndex) -> i64 {
         let turns = self.turns(vm, to);
-        if turns == 0 || self.core.move_weight == 0 {
+        if turns == 0 || self.core.move_weight == 0 || self.counting(vm).is_empty() {
             return 0;
         }
         let (of, most) = (&self.moves.of, self.moves.most);
@@ -519,7 +526,11 @@ impl<'a> State<'a> {
             sums[r + i] += sign * demand;
         }
         let step = |count: &mut u32| *count = count.wrapping_add_signed(sign as i32);
-        step(&mut self.count[h]);
+        if adds {
+            self.roll.enter(vm, host);
+        } else {
+            self.roll.leave(vm, host);
+        }
         for &g in core.groups.at(vm) {
             let g = g as usize;
             if core.host_row[g] != NO_ROW {

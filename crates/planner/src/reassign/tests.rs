@@ -1,5 +1,7 @@
 use proptest::prelude::*;
 
+use super::compound::Compound;
+use super::regret::Regret;
 use super::state::State;
 use super::*;
 use crate::chance::Chance;
@@ -107,6 +109,75 @@ proptest! {
                 prop_assert!(before.iter().any(|old| evaluate::covers(old, &new)), "{new:?}");
             }
         }
+    }
+
+    /// Moves that are made together break nothing in the end, change the cost by what
+    /// is told, and leave no trace if they are refused.
+    #[test]
+    fn compounds_are_all_or_nothing(seed: u64, fleet: bool, steps in prop::collection::vec(any::<u64>(), 80)) {
+        let model = model(seed, 7, 30, fleet);
+        let core = Core::new(&model).unwrap();
+        let mut state = State::new(&core, &model.origins());
+        let mut compound = Compound::default();
+        for step in steps {
+            let before = (broken(&model, &state.place), state.place.clone(), state.cost);
+            compound.clear();
+            for i in 0..2 + step % 3 {
+                let chance = step.rotate_left(i as u32 * 13);
+                compound.and((chance % 30) as u32, (chance / 30 % 7) as u32);
+            }
+            let Some(estimate) = compound.estimate(&state) else { continue };
+            let mut told = 0;
+            let kept = compound.apply(&mut state, |delta| {
+                told = delta;
+                step % 4 > 0
+            });
+            prop_assert_eq!(state.cost, cost(&model, &state.place));
+            if !kept {
+                prop_assert_eq!((state.place, state.cost), (before.1.clone(), before.2));
+                state = State::new(&core, &before.1);
+                continue;
+            }
+            prop_assert_eq!(state.cost - before.2, told);
+            let steps = compound.steps().len() as i64;
+            prop_assert!(fleet || (told - estimate).abs() <= steps * model.group_move_weight);
+            for new in broken(&model, &state.place) {
+                prop_assert!(before.0.iter().any(|old| evaluate::covers(old, &new)), "{new:?}");
+            }
+        }
+    }
+
+    /// Where nobody regrets anything, loads cost no more than the fleet as a whole must.
+    #[test]
+    fn regret_names_what_could_be_saved(seed: u64) {
+        let mut model = model(seed, 7, 30, false);
+        model.groups.clear();
+        model.vms.iter_mut().for_each(|vm| vm.groups.clear());
+        let core = Core::new(&model).unwrap();
+        let state = State::new(&core, &model.origins());
+        let mut regret = Regret::default();
+        regret.look(&state, &[0, 1, 2, 3, 4, 5, 6]);
+        let sums = |of: &dyn Fn(&Host, &[i64]) -> i64| -> i64 {
+            let used = |h: usize, r: usize| -> i64 {
+                let here = model.vms.iter().filter(|vm| vm.origin as usize == h);
+                here.map(|vm| vm.demand[r]).sum()
+            };
+            let each = model.hosts.iter().enumerate();
+            each.map(|(h, host)| of(host, &[used(h, 0), used(h, 1), used(h, 2)])).sum()
+        };
+        let loads = model.resources.iter().enumerate().map(|(r, resource)| {
+            resource.weight * sums(&|host, used| used[r] - host.safety[r]).max(0)
+        });
+        let b = model.balances[0];
+        let balance = sums(&|host, used| {
+            let free = |r: usize| host.capacity[r] - used[r];
+            b.target * free(b.first) - free(b.second)
+        });
+        let least = loads.sum::<i64>() + b.weight * balance.max(0);
+        let mut rng = Chance::new(seed);
+        prop_assert_eq!(state.cost, cost(&model, &state.place));
+        prop_assert!(state.cost >= least);
+        prop_assert_eq!(regret.pick(&mut rng).is_some(), state.cost > least);
     }
 
     /// Whatever is asked, the answer breaks nothing that was not broken, costs what it
