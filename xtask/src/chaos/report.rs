@@ -102,6 +102,7 @@ pub(super) struct Report {
     leaked: usize,
     stopped_needlessly: usize,
     /// VMs that ended with the host or QEMU that was made to end, as they must.
+    #[serde(skip)]
     crashed: usize,
     /// Hits of each cell.
     cells: BTreeMap<String, usize>,
@@ -110,6 +111,7 @@ pub(super) struct Report {
     /// The longest silence of a guest, the fault included.
     in_doubt_seconds_max: f64,
     /// At 95 %, no more than this share of such migrations violates anything.
+    #[serde(skip)]
     bound: f64,
     pub(super) violations: Vec<Run>,
 }
