@@ -43,5 +43,15 @@ fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
 /// It fails or takes longer than 40 minutes.
 pub(crate) fn cargo(root: &Path, args: &[&str]) -> Result<()> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    proc::run(Command::new(program).current_dir(root).args(args), Duration::from_secs(40 * 60))
+    let mut command = Command::new(program);
+    // What cargo says of this program would have some dependencies built again.
+    for (name, _) in std::env::vars_os() {
+        let own = name
+            .to_str()
+            .is_some_and(|n| n.starts_with("CARGO_PKG_") || n.starts_with("CARGO_MANIFEST_"));
+        if own {
+            command.env_remove(name);
+        }
+    }
+    proc::run(command.current_dir(root).args(args), Duration::from_secs(40 * 60))
 }

@@ -78,6 +78,28 @@ pub(crate) fn run(yes: bool, own_qemu: bool) -> Result<()> {
     }
 }
 
+/// Python that can make environments of its own, for tools of other people.
+///
+/// # Errors
+/// See [`run`].
+pub(crate) fn python(yes: bool) -> Result<()> {
+    const PACKAGE: &[&str] = &["python3-venv"];
+    let there = || {
+        let mut probe = Command::new("python3");
+        probe.args(["-c", "import ensurepip, venv"]);
+        probe.output().is_ok_and(|output| output.status.success())
+    };
+    if there() {
+        return Ok(());
+    }
+    if !found("apt-get") || (!yes && !agreed(PACKAGE)?) {
+        bail!("python3 with the modules ensurepip and venv is missing; install it yourself");
+    }
+    install(PACKAGE)?;
+    ensure!(there(), "python3 still cannot make environments after the package {PACKAGE:?}");
+    Ok(())
+}
+
 /// True if this process may do everything.
 pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()

@@ -41,7 +41,7 @@ impl From<&VmSpec> for Demand {
         let boot = spec.boot.iter().flat_map(|b| [Some(&b.kernel), b.initrd.as_ref()]).flatten();
         let (vars, firmware) = match &spec.firmware {
             Firmware::Bios => (None, FIRMWARE),
-            Firmware::Uefi { vars } => (Some(&vars.pool), UEFI_FIRMWARE),
+            Firmware::Uefi(uefi) => (Some(&uefi.vars.pool), UEFI_FIRMWARE),
         };
         let written = spec.disks.iter().map(|d| &d.pool).chain(vars);
         let kernel = if spec.boot.is_some() { KERNEL_FIRMWARE } else { &[] };
@@ -49,7 +49,7 @@ impl From<&VmSpec> for Demand {
             vm: spec.name.clone(),
             memory: spec.memory,
             huge: spec.memory_pages == MemoryPages::Huge,
-            uefi: matches!(spec.firmware, Firmware::Uefi { .. }),
+            uefi: matches!(spec.firmware, Firmware::Uefi(_)),
             machine: spec.machine.clone(),
             cpu_model: spec.cpu_model.clone(),
             bridges: once(spec.nics.iter().map(|n| &n.bridge)),

@@ -29,6 +29,7 @@ pub use problem::{Code, Problem};
 pub use report::{MigrationReport, Mode, Outcome, PageCounts};
 pub use spec::{
     BootSpec, CloudInit, CpuSet, DiskBus, DiskFormat, DiskSpec, Firmware, ImageRef, MemoryPages,
-    NicSpec, NumaNode, OnIoError, OnPanic, SeedText, SerialSpec, SpecError, Topology, VmSpec,
+    NicSpec, NumaNode, OnIoError, OnPanic, SeedText, SerialSpec, SpecError, Topology, UefiSpec,
+    VmSpec,
 };
 pub use unit::{Bytes, PAGE_SIZE, Rate, UnitError};

@@ -141,11 +141,16 @@ pub enum Firmware {
     #[default]
     Bios,
     /// OVMF: its code is the host's, its variables are the VM's.
-    Uefi {
-        /// The variables' file, on storage that every host of the VM shares; made at
-        /// the first start when it is not there.
-        vars: ImageRef,
-    },
+    Uefi(UefiSpec),
+}
+
+/// What UEFI firmware keeps of a VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UefiSpec {
+    /// The variables' file, on storage that every host of the VM shares; made at
+    /// the first start when it is not there.
+    pub vars: ImageRef,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -131,7 +131,7 @@ impl Hypervisor {
             return Err(VmmError::missing(format!("instance {instance:?}"), problem));
         }
         Images::find(&self.config, spec)?;
-        if matches!(spec.firmware, types::Firmware::Uefi { .. }) {
+        if matches!(spec.firmware, types::Firmware::Uefi(_)) {
             firmware::required(self.uefi.as_ref())?;
         }
         for (index, nic) in spec.nics.iter().enumerate() {

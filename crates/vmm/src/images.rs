@@ -42,7 +42,7 @@ impl Images {
         let boot = spec.boot.as_ref();
         let vars = match &spec.firmware {
             Firmware::Bios => None,
-            Firmware::Uefi { vars } => Some(place(pools, vars)?),
+            Firmware::Uefi(uefi) => Some(place(pools, &uefi.vars)?),
         };
         let disk = |disk: &DiskSpec| find_disk(config, disk);
         Ok(Self {

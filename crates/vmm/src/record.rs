@@ -87,7 +87,7 @@ impl InstanceRecord {
 
     /// Boots with UEFI.
     pub(crate) fn is_uefi(&self) -> bool {
-        matches!(self.spec.firmware, Firmware::Uefi { .. })
+        matches!(self.spec.firmware, Firmware::Uefi(_))
     }
 
     /// The volume that cloud-init reads; made of the spec and nothing else.

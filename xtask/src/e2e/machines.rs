@@ -15,7 +15,7 @@ use lab::images::TinyOptions;
 use lab::specs;
 use types::{
     Bytes, CloudInit, Code, DiskBus, DiskFormat, DiskSpec, Firmware, ImageRef, MemoryPages,
-    NicSpec, NumaNode, OnIoError, RunState, SeedText, Topology, VmSpec,
+    NicSpec, NumaNode, OnIoError, RunState, SeedText, Topology, UefiSpec, VmSpec,
 };
 
 use super::linux::Guest;
@@ -98,7 +98,7 @@ fn finds(guest: &Guest, wanted: &[(&str, &str)]) -> Result<BTreeMap<String, Stri
 fn uefi(stage: &mut Stage) -> Result<()> {
     let mut spec = guests::spec(&stage.fleet, &linux("uefi", 41, 4, 384, "fill:64,beat"))?;
     let vars = ImageRef { pool: specs::SHARED.parse()?, file: "uefi.vars".parse()? };
-    spec.firmware = Firmware::Uefi { vars };
+    spec.firmware = Firmware::Uefi(UefiSpec { vars });
     spec.topology = Some(Topology { sockets: 2, cores: 2, threads: 1 });
     let text = |text: &str| Some(SeedText::Text(text.to_owned()));
     spec.cloud_init = Some(CloudInit {

@@ -1,5 +1,6 @@
 //! `cargo xtask scenario`: what a user meets, provoked for real in a lab.
 
+mod client;
 mod filter;
 mod leaks;
 mod provoke;
@@ -16,6 +17,9 @@ pub(crate) enum Scenario {
     /// Every refusal of a migration: its code, sentence, remedy and exit code, and
     /// that nothing was touched on either host.
     Refusals(refusals::Args),
+    /// The OpenAPI document before other people's tools: a validator, and a client
+    /// made by a generator that migrates a VM.
+    Client(client::Args),
     /// Stands between an agent and a QEMU that is asked what it can.
     #[command(hide = true)]
     QmpFilter(filter::Args),
@@ -28,6 +32,7 @@ pub(crate) enum Scenario {
 pub(crate) fn run(root: &Path, scenario: &Scenario) -> Result<()> {
     match scenario {
         Scenario::Refusals(args) => refusals::run(root, args),
+        Scenario::Client(args) => client::run(root, args),
         Scenario::QmpFilter(args) => filter::run(args),
     }
 }
@@ -37,5 +42,6 @@ pub(crate) fn run(root: &Path, scenario: &Scenario) -> Result<()> {
 /// # Errors
 /// Something was not as it must be.
 pub(crate) fn all(root: &Path) -> Result<()> {
-    refusals::run(root, &refusals::Args::short())
+    refusals::run(root, &refusals::Args::short())?;
+    client::run(root, &client::Args::short())
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Firmware, SeedText, VmSpec};
+use super::{Firmware, SeedText, UefiSpec, VmSpec};
 use crate::{Bytes, ImageRef};
 
 /// What is wrong with a spec, with the field named.
@@ -202,7 +202,7 @@ impl VmSpec {
                 return fail(format!("nics[{i}].mac"), "the same address stands there twice");
             }
         }
-        if let Firmware::Uefi { vars: ImageRef { pool, file } } = &self.firmware
+        if let Firmware::Uefi(UefiSpec { vars: ImageRef { pool, file } }) = &self.firmware
             && self.disks.iter().any(|d| d.pool == *pool && d.file == *file)
         {
             return fail("firmware.uefi.vars", "is one of the disks: name a file of its own");

@@ -62,7 +62,7 @@ fn what_is_wrong_is_named() {
         (
             |s| {
                 let (pool, file) = (s.disks[0].pool.clone(), s.disks[0].file.clone());
-                s.firmware = Firmware::Uefi { vars: ImageRef { pool, file } };
+                s.firmware = Firmware::Uefi(UefiSpec { vars: ImageRef { pool, file } });
             },
             "firmware.uefi.vars",
         ),

@@ -111,7 +111,7 @@ fn images(spec: &VmSpec) -> Images {
     Images {
         kernel: spec.boot.as_ref().map(|_| path("linux")),
         initrd: spec.boot.as_ref().and_then(|b| b.initrd.as_ref()).map(|_| path("initrd")),
-        vars: matches!(spec.firmware, types::Firmware::Uefi { .. }).then(|| path("vars")),
+        vars: matches!(spec.firmware, types::Firmware::Uefi(_)).then(|| path("vars")),
         disks: spec
             .disks
             .iter()
