@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
-use types::{Bytes, HostId, Outage, PoolName};
+use types::{Bytes, Force, HostId, Outage, PoolName};
 
 /// The agent's configuration.
 #[derive(Debug, Clone, Deserialize)]
@@ -64,6 +64,9 @@ pub struct AgentConfig {
     /// How long a VM that leaves bears a broken link to its destination.
     #[serde(default)]
     pub outage: Outage,
+    /// For tests of the data plane: how pages travel where there is a choice.
+    #[serde(default)]
+    pub(crate) force: Option<Force>,
     /// How long the memory of a VM that left is kept for its return; 0 keeps nothing.
     #[serde(default = "an_hour")]
     pub retain_seconds: u32,

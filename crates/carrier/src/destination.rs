@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use pages::Printer;
 use types::{BlockPlacement, CarrierCommand, CarrierConfig, CarrierEvent, Mode};
 use wire::{Acknowledgement, Header, Kind, Receiver};
 
@@ -20,6 +21,7 @@ use crate::net::{self, Breakers, Door, Holds, Link, Tls};
 use crate::outbox::Outbox;
 use crate::placement::Placement;
 use crate::return_path::Watch;
+use crate::source::ROWS;
 
 mod image;
 mod writer;
@@ -32,6 +34,8 @@ const QEMU_ARRIVAL: Duration = Duration::from_secs(10);
 const ARRIVAL: Duration = Duration::from_secs(120);
 /// A source that has given up will have told its agent by then.
 const GRACE: Duration = Duration::from_secs(10);
+/// Bytes that may be on their way to the source: an index's window, and answers.
+const ANSWERS: u64 = 32 << 20;
 /// Longest that a source may have itself waited for.
 const LONGEST_OUTAGE: Duration = Duration::from_secs(3600);
 const LOOK: Duration = Duration::from_millis(50);
@@ -107,7 +111,12 @@ pub(crate) fn serve_on(
     let obeying = Arc::clone(&shared);
     control.on_command(move |command| obeying.obey(command));
     control.emit(CarrierEvent::Connected { round_trip_us: 0 });
-    let ready = connect_qemu(&config.qemu).and_then(|qemu| Ok((qemu, Writer::new(placement)?)));
+    if placement.is_used() && link.version >= ROWS {
+        shared.outbox().push_bytes(Kind::Placed, &list(&placement.names()));
+    }
+    let printer = Printer::new(net::parts_key(config)?);
+    let ready =
+        connect_qemu(&config.qemu).and_then(|qemu| Ok((qemu, Writer::new(placement, printer)?)));
     match ready {
         Ok((qemu, writer)) => {
             let applier =
@@ -116,6 +125,18 @@ pub(crate) fn serve_on(
         }
         Err(error) => Err(shared.ending.refuse(error, link)),
     }
+}
+
+/// Names as they travel.
+fn list(names: &[String]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for name in names {
+        let name = &name.as_bytes()[..name.len().min(255)];
+        bytes.push(name.len() as u8);
+        bytes.extend_from_slice(name);
+    }
+    bytes.truncate(wire::MAX_PLACED);
+    bytes
 }
 
 fn first_link(
@@ -320,7 +341,22 @@ impl Applier<'_> {
             }
             Kind::End => {}
             Kind::Fail => return Err(shared.ending.told(text(payload))),
-            Kind::Return | Kind::ReturnEnd | Kind::Pong | Kind::Index | Kind::IndexEnd => {
+            Kind::Ask => {
+                let mut answer = shared.outbox().buffer();
+                writer.answer(payload, &mut answer)?;
+                let weight = answer.len() as u64;
+                if shared.outbox().in_flight() > ANSWERS {
+                    return Err(CarrierError::invalid("too many questions at once"));
+                }
+                shared.outbox().push(Kind::Prints, answer, weight);
+            }
+            Kind::Return
+            | Kind::ReturnEnd
+            | Kind::Pong
+            | Kind::Placed
+            | Kind::Index
+            | Kind::IndexEnd
+            | Kind::Prints => {
                 return Err(CarrierError::invalid("a frame that only the destination may send"));
             }
         }

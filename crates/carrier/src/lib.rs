@@ -68,9 +68,9 @@ pub fn main_from_stdin() -> Result<(), CarrierError> {
 pub fn run(config: &CarrierConfig) -> Result<(), CarrierError> {
     let control = Control::listen(&config.control)?;
     let result = net::check_secret(config).and_then(|()| match &config.side {
-        CarrierSide::Source { connect, opaque, recheck, outage } => {
-            let (opaque, outage) = (*opaque, *outage);
-            let settings = source::Settings { address: connect, opaque, recheck, outage };
+        CarrierSide::Source { connect, opaque, recheck, outage, force } => {
+            let (opaque, outage, force) = (*opaque, *outage, *force);
+            let settings = source::Settings { address: connect, opaque, recheck, outage, force };
             source::run(config, &settings, &control)
         }
         CarrierSide::Destination { listen, ports, blocks, image } => {

@@ -45,6 +45,17 @@ impl Memory {
         }
     }
 
+    /// Fills `bytes` from `offset` on.
+    pub(crate) fn read(&self, bytes: &mut [u8], offset: u64) -> io::Result<()> {
+        match self {
+            Self::File(file) => file.read_exact_at(bytes, offset),
+            Self::Mapped(mapping) => {
+                bytes.copy_from_slice(mapping.look(offset, bytes.len() as u64)?);
+                Ok(())
+            }
+        }
+    }
+
     /// Makes `length` bytes at `offset` zeros.
     pub(crate) fn clear(&mut self, offset: u64, length: u64) -> io::Result<()> {
         match self {
@@ -80,11 +91,21 @@ impl Mapping {
         Ok(Self { start, length })
     }
 
-    fn part(&mut self, offset: u64, length: u64) -> io::Result<&mut [u8]> {
+    fn check(&self, offset: u64, length: u64) -> io::Result<()> {
         let end = offset.checked_add(length).filter(|end| *end <= self.length as u64);
-        if end.is_none() {
-            return Err(io::Error::other("beyond the end of the memory file"));
-        }
+        end.map(|_| ()).ok_or_else(|| io::Error::other("beyond the end of the memory file"))
+    }
+
+    fn look(&self, offset: u64, length: u64) -> io::Result<&[u8]> {
+        self.check(offset, length)?;
+        // SAFETY: as in `part`.
+        Ok(unsafe {
+            std::slice::from_raw_parts(self.start.as_ptr().add(offset as usize), length as usize)
+        })
+    }
+
+    fn part(&mut self, offset: u64, length: u64) -> io::Result<&mut [u8]> {
+        self.check(offset, length)?;
         // SAFETY: the range lies in the mapping, which lives as long as `self`. The
         // file's only other user is a QEMU that is not executing its guest yet.
         Ok(unsafe {

@@ -18,7 +18,7 @@ mod greet;
 
 pub(crate) use accept::{Door, Holds, listen};
 pub(crate) use connect::Dialer;
-pub(crate) use greet::{check_secret, image_key};
+pub(crate) use greet::{check_secret, image_key, parts_key};
 
 /// Between two words of the other side, which speaks five times a second.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -158,6 +158,8 @@ pub(crate) struct Link {
     pub(crate) round_trip: Duration,
     /// What the other side has applied of our stream: we go on from there.
     pub(crate) applied: u64,
+    /// The newest version that both sides speak.
+    pub(crate) version: u16,
     /// From the source: how long it keeps the session over a broken link.
     pub(crate) outage: Duration,
 }

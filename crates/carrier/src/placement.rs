@@ -2,7 +2,7 @@
 
 use std::io;
 
-use pages::{Head, PAGE_SIZE, Run};
+use pages::{Head, PAGE_SIZE, Place, Printer, Run, Told};
 use stream::RamBlock;
 use types::BlockPlacement;
 
@@ -97,6 +97,46 @@ impl Placement {
             })
         })?;
         Ok(true)
+    }
+
+    /// Reads a page of a block that is placed.
+    pub(crate) fn read(
+        &self,
+        (block, number): Place,
+        page: &mut [u8; PAGE_SIZE],
+    ) -> Result<(), CarrierError> {
+        let Some(placed) = self.blocks.iter().find(|b| b.index == Some(block)) else {
+            return Err(CarrierError::invalid("a word of pages that are not placed"));
+        };
+        if number.checked_mul(PAGE_SIZE as u64).is_none_or(|at| at >= placed.length) {
+            return Err(CarrierError::invalid("a page beyond the end of its memory block"));
+        }
+        let at = placed.offset + number * PAGE_SIZE as u64;
+        placed.file.read(page, at).map_err(|e| CarrierError::Memory(e.to_string()))
+    }
+
+    /// Writes a page that is told by what is here. Nothing is written unless the page that
+    /// comes of it is the source's.
+    pub(crate) fn tell(
+        &mut self,
+        (block, number): Place,
+        told: &Told<'_>,
+        printer: &Printer,
+    ) -> Result<(), CarrierError> {
+        let mut page = [0; PAGE_SIZE];
+        let base = if let Told::Copy { of, .. } = *told { of } else { number };
+        self.read((block, base), &mut page)?;
+        told.apply(&mut page);
+        if printer.check(&page) != told.check() {
+            return Err(CarrierError::Memory(format!(
+                "page {number} of memory block {block} is not what the source believes it to be; \
+                 nothing was written; migrate again"
+            )));
+        }
+        let data = vec![Run { first: number, pages: 1 }];
+        let body = PAGE_SIZE as u32;
+        let head = Head { block, kind: pages::Kind::Raw, zero: Vec::new(), data, body };
+        self.place(&head, &page).map(|_| ())
     }
 
     /// Closes the files: nothing is placed any more.

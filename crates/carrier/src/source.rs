@@ -10,9 +10,9 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pages::{Index, IndexPart, PageHasher};
+use pages::{Index, IndexPart};
 use types::{
-    BlockPlacement, CarrierCommand, CarrierConfig, CarrierEvent, Counters, Outage as Policy,
+    BlockPlacement, CarrierCommand, CarrierConfig, CarrierEvent, Counters, Force, Outage as Policy,
     PageCounts,
 };
 use wire::{Acknowledgement, Header, Kind, Receiver};
@@ -26,9 +26,14 @@ use crate::net::{self, Breakers, Dialer, Link, Tls};
 use crate::outbox::Outbox;
 use crate::return_path::Watch;
 
+mod crew;
+mod desk;
 mod reader;
 mod recheck;
+mod work;
 
+use crew::Crew;
+use desk::Desk;
 use reader::Reader;
 use recheck::Recheck;
 
@@ -40,6 +45,8 @@ const PING: Duration = Duration::from_millis(200);
 const LANES: u8 = 1;
 /// Between two tries to make a link.
 const RETRY: Duration = Duration::from_millis(100);
+/// Version of the session from which on pages may be told by what the other side has.
+pub(crate) const ROWS: u16 = 3;
 
 /// What the source's threads share.
 pub(crate) struct Shared {
@@ -53,14 +60,49 @@ pub(crate) struct Shared {
     started: Instant,
     qemu: OnceLock<UnixStream>,
     outage: Policy,
-    /// What the destination holds already, as far as it has said so.
-    image: Mutex<Told>,
+    /// What the destination has said of its memory.
+    told: Mutex<Told>,
+    pub(crate) crew: Crew,
 }
 
 #[derive(Default)]
 struct Told {
     index: Index,
-    complete: bool,
+    /// Names of blocks whose pages are placed.
+    placed: Vec<String>,
+    /// More is to come of the index, of the names.
+    awaited: (bool, bool),
+}
+
+impl Told {
+    fn hear(&mut self, kind: Kind, payload: &[u8]) -> Result<(), CarrierError> {
+        const UNWANTED: &str = "word of its memory that nobody waits for";
+        match kind {
+            Kind::Placed if self.awaited.1 => {
+                self.placed = names(payload)
+                    .ok_or_else(|| CarrierError::invalid("a malformed list of blocks"))?;
+                self.awaited.1 = false;
+            }
+            Kind::Index if self.awaited.0 => {
+                let part = IndexPart::read(payload).map_err(CarrierError::invalid)?;
+                self.index.add(part).map_err(CarrierError::invalid)?;
+            }
+            Kind::IndexEnd if self.awaited.0 => self.awaited.0 = false,
+            _ => return Err(CarrierError::invalid(UNWANTED)),
+        }
+        Ok(())
+    }
+}
+
+/// Each a byte of length and text.
+fn names(mut bytes: &[u8]) -> Option<Vec<String>> {
+    let mut names = Vec::new();
+    while let Some((length, rest)) = bytes.split_first() {
+        let (name, rest) = rest.split_at_checked(usize::from(*length))?;
+        names.push(std::str::from_utf8(name).ok()?.to_owned());
+        bytes = rest;
+    }
+    Some(names)
 }
 
 #[derive(Default)]
@@ -124,19 +166,15 @@ impl Shared {
         }
     }
 
-    /// What the destination holds, once it has said all of it.
-    pub(crate) fn take_index(&self) -> Option<Index> {
-        let mut told = self.image.lock().unwrap_or_else(PoisonError::into_inner);
-        told.complete.then(|| std::mem::take(&mut told.index))
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hear_index(&self, payload: &[u8]) -> Result<(), CarrierError> {
-        let mut told = self.image.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.complete {
-            return Err(CarrierError::invalid("an index that nobody waits for"));
-        }
-        let part = IndexPart::read(payload).map_err(CarrierError::invalid)?;
-        told.index.add(part).map_err(CarrierError::invalid)
+    /// What the destination holds, and of which blocks it places pages, once it has said all.
+    pub(crate) fn take_told(&self) -> Option<(Index, Vec<String>)> {
+        let mut told = self.told();
+        let all = told.awaited == (false, false);
+        all.then(|| (std::mem::take(&mut told.index), std::mem::take(&mut told.placed)))
     }
 
     fn obey(&self, command: CarrierCommand) {
@@ -162,6 +200,7 @@ pub(crate) struct Settings<'a> {
     pub(crate) opaque: bool,
     pub(crate) recheck: &'a [BlockPlacement],
     pub(crate) outage: Policy,
+    pub(crate) force: Option<Force>,
 }
 
 /// Runs the source's side.
@@ -179,6 +218,7 @@ pub(crate) fn run(
     let mut dialer = Dialer::new(config, settings.address, LANES, copy)?;
     let link = dialer.begin()?;
     let (placing, round_trip) = (link.placing, link.round_trip);
+    let keys = (net::image_key(config)?, net::parts_key(config)?);
     let shared = Arc::new(Shared {
         ending: Ending::new(0, config.peer.to_string(), Breakers::default()),
         control: control.clone(),
@@ -190,17 +230,18 @@ pub(crate) fn run(
         started: Instant::now(),
         qemu: OnceLock::new(),
         outage: settings.outage,
-        image: Mutex::new(Told { index: Index::default(), complete: !link.image }),
+        told: Mutex::new(Told {
+            awaited: (link.image, placing && link.version >= ROWS),
+            ..Told::default()
+        }),
+        crew: Crew::new(Desk::new(Crew::threads(), keys, settings.force)),
     });
     let obeying = Arc::clone(&shared);
     control.on_command(move |command| obeying.obey(command));
     let round_trip_us = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX);
     control.emit(CarrierEvent::Connected { round_trip_us });
-    let hasher = PageHasher::new(net::image_key(config)?);
-    let result = match Reader::new(&shared, placing, settings.opaque, (recheck, hasher)) {
-        Ok(reader) => serve(&shared, &listener, (dialer, link), reader),
-        Err(error) => Err(shared.ending.refuse(error, link)),
-    };
+    let reader = Reader::new(&shared, placing, settings.opaque, recheck);
+    let result = serve(&shared, &listener, (dialer, link), reader);
     let _ = std::fs::remove_file(&config.qemu);
     shared.tell_counters(true);
     result
@@ -219,12 +260,16 @@ fn serve(
             shared.hang_up();
         });
         scope.spawn(|| tick(shared));
+        for _ in 0..Crew::threads() {
+            scope.spawn(|| shared.crew.work(shared));
+        }
         let read = accept_qemu(shared, listener).and_then(|qemu| reader.read(qemu));
         if let Err(error) = read {
             shared.fail(error);
         }
         // Notes go on until the agent ends the carrier or the other side is gone.
         while !shared.ending.wait(Duration::from_millis(500)) {}
+        shared.crew.close();
         shared.hang_up();
         shared.ending.shut();
     });
@@ -358,10 +403,10 @@ fn receive_frame(shared: &Shared, header: Header, payload: &[u8]) -> Result<(), 
             shared.tell_counters(true);
             shared.control.emit(CarrierEvent::Finished);
         }
-        Kind::Index => shared.hear_index(payload)?,
-        Kind::IndexEnd => {
-            shared.image.lock().unwrap_or_else(PoisonError::into_inner).complete = true;
+        Kind::Placed | Kind::Index | Kind::IndexEnd => {
+            shared.told().hear(header.kind, payload)?;
         }
+        Kind::Prints => shared.crew.answered(payload)?,
         Kind::Note => shared.control.emit(CarrierEvent::Note { text: text() }),
         Kind::Fail => return Err(shared.ending.told(text())),
         _ => return Err(CarrierError::invalid("a frame that only the source may send")),

@@ -36,6 +36,7 @@ fn a_wrong_secret_or_host_is_turned_away() {
         opaque: false,
         recheck: Vec::new(),
         outage: Outage::default(),
+        force: None,
     };
     let mut other = start(place.config("host-c", "host-b", side));
     assert!(other.agent.failure().contains("host-b"));

@@ -8,7 +8,7 @@ mod support;
 use std::fs;
 use std::io::Write;
 
-use types::{CarrierCommand, CarrierEvent, CarrierSide, PageCounts};
+use types::{CarrierCommand, CarrierEvent, CarrierSide, Force, PageCounts};
 
 use support::pair::Pair;
 use support::{beginning, empty_part, end, file_of, part, ram_start, zero_part};
@@ -30,8 +30,10 @@ fn come_home(image: &dyn Fn(u64) -> u8) -> PageCounts {
             blocks
         },
         |config| {
-            if let CarrierSide::Destination { image, .. } = &mut config.side {
-                *image = true;
+            match &mut config.side {
+                CarrierSide::Destination { image, .. } => *image = true,
+                // Pages of the same content are not to be told as copies.
+                CarrierSide::Source { force, .. } => *force = Some(Force::Raw),
             }
         },
     );

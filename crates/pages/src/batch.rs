@@ -1,6 +1,6 @@
 //! Collects pages of one block.
 
-use crate::{MAX_PAGES, MAX_RUNS, MAX_ZERO_PAGES, PAGE_SIZE, Run};
+use crate::{Head, Kind, MAX_PAGES, MAX_RUNS, MAX_ZERO_PAGES, PAGE_SIZE, Run};
 
 /// Whether the bytes are all zero; stops at the first that is not.
 pub fn is_zero(bytes: &[u8]) -> bool {
@@ -68,6 +68,12 @@ impl Batch {
     /// Number of pages, of both kinds.
     pub fn pages(&self) -> usize {
         self.zero_pages + self.bytes.len() / PAGE_SIZE
+    }
+
+    /// A question about its pages with contents: a head that only names them.
+    pub fn question(&self) -> Head {
+        let zero = self.data.clone();
+        Head { block: self.block, kind: Kind::Raw, zero, data: Vec::new(), body: 0 }
     }
 
     /// Empties it; memory is kept.

@@ -37,13 +37,17 @@ impl Run {
     }
 }
 
-/// How the body holds the pages. Numbers 2 (present) and 3 (delta) are kept free.
+/// How the body holds the pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// As they are.
     Raw,
     /// As one zstd frame.
     Zstd,
+    /// Rows: of which other page each is a copy.
+    Copies,
+    /// Rows: which parts of each have changed.
+    Changes,
 }
 
 impl Kind {
@@ -51,6 +55,8 @@ impl Kind {
         match self {
             Self::Raw => 0,
             Self::Zstd => 1,
+            Self::Copies => 2,
+            Self::Changes => 3,
         }
     }
 
@@ -58,6 +64,8 @@ impl Kind {
         match number {
             0 => Ok(Self::Raw),
             1 => Ok(Self::Zstd),
+            2 => Ok(Self::Copies),
+            3 => Ok(Self::Changes),
             other => Err(PageError::Kind(other)),
         }
     }
@@ -147,6 +155,12 @@ impl Head {
         match self.kind {
             Kind::Raw if self.body as usize != raw => bad("body is not its pages"),
             Kind::Zstd if self.body == 0 || raw == 0 || self.body as usize > MAX_BODY => {
+                bad("body is empty or too long")
+            }
+            Kind::Copies | Kind::Changes if raw == 0 || !self.zero.is_empty() => {
+                bad("rows without pages, or with others")
+            }
+            Kind::Copies | Kind::Changes if self.body == 0 || self.body as usize > MAX_BODY => {
                 bad("body is empty or too long")
             }
             _ => Ok(()),

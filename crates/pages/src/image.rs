@@ -6,12 +6,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::{PAGE_SIZE, PageError, is_zero};
+use crate::{PageError, Place, is_zero};
 
 /// Bytes of a page's hash: BLAKE3, keyed, its first 128 bits.
 pub const HASH: usize = 16;
 /// The hash of a page of zeros.
-const ZEROS: [u8; HASH] = [0; HASH];
+pub const ZEROS: [u8; HASH] = [0; HASH];
 /// What is at the destination is no longer what was indexed.
 const GONE: [u8; HASH] = [0xff; HASH];
 /// Most pages of an index: 256 GiB of memory, 1 GiB of hashes.
@@ -116,30 +116,26 @@ impl Index {
         self.pages == 0
     }
 
-    /// Whether the destination has this very page. If not, it is to be sent, and the
-    /// index no longer tells what is there.
-    pub fn has(&mut self, block: u16, page: u64, hasher: &PageHasher, content: &[u8]) -> bool {
+    /// The hash of what the destination has of this page, if it has said so and nothing was
+    /// sent since.
+    pub fn told(&self, (block, page): Place) -> Option<[u8; HASH]> {
+        let known = self.bound.get(usize::from(block))?.get(page as usize)?;
+        (*known != GONE).then_some(*known)
+    }
+
+    /// The page is sent: the index no longer tells what is there.
+    pub fn gone(&mut self, (block, page): Place) {
         let pages = self.bound.get_mut(usize::from(block));
-        let Some(known) = pages.and_then(|pages| pages.get_mut(page as usize)) else {
-            return false;
-        };
-        if *known == GONE {
-            return false;
-        }
-        let zero = content.is_empty();
-        debug_assert!(zero || content.len() == PAGE_SIZE, "{}", content.len());
-        let hash = if zero { ZEROS } else { hasher.hash(content) };
-        let same = *known == hash;
-        if !same {
+        if let Some(known) = pages.and_then(|pages| pages.get_mut(page as usize)) {
             *known = GONE;
         }
-        same
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::PAGE_SIZE;
 
     fn part(block: &str, first: u64, pages: &[[u8; PAGE_SIZE]]) -> Vec<u8> {
         let hasher = PageHasher::new([7; 32]);
@@ -153,18 +149,22 @@ mod tests {
     fn a_page_is_present_until_another_was_sent() {
         let hasher = PageHasher::new([7; 32]);
         let page = |fill| [fill; PAGE_SIZE];
+        let has = |index: &Index, page, content: &[u8]| {
+            index.told((1, page)) == Some(hasher.hash(content))
+        };
         let mut index = Index::default();
         let bytes = part("ram", 0, &[page(1), page(0), page(3)]);
         index.add(IndexPart::read(&bytes).unwrap()).unwrap();
         index.bind(["rom", "ram"].into_iter());
-        assert!(index.has(1, 0, &hasher, &page(1)));
-        assert!(index.has(1, 0, &hasher, &page(1)), "still");
-        assert!(index.has(1, 1, &hasher, &[]) && index.has(1, 1, &hasher, &page(0)));
-        assert!(!index.has(1, 2, &hasher, &page(4)));
-        assert!(!index.has(1, 2, &hasher, &page(3)), "what was sent lies there now");
-        assert!(!index.has(1, 3, &hasher, &page(1)) && !index.has(0, 0, &hasher, &page(1)));
+        assert!(has(&index, 0, &page(1)) && has(&index, 1, &page(0)));
+        assert_eq!(index.told((1, 1)), Some(ZEROS));
+        assert!(!has(&index, 2, &page(4)));
+        index.gone((1, 2));
+        assert!(!has(&index, 2, &page(3)), "what was sent lies there now");
+        assert_eq!((index.told((1, 3)), index.told((0, 0))), (None, None));
         let stranger = PageHasher::new([8; 32]);
-        assert!(!index.has(1, 0, &stranger, &page(1)), "a hash of another attempt says nothing");
+        let other = Some(stranger.hash(&page(1)));
+        assert_ne!(index.told((1, 0)), other, "a hash of another attempt says nothing");
     }
 
     #[test]

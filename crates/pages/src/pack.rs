@@ -4,7 +4,7 @@ use std::io;
 
 use zstd::bulk::{Compressor, Decompressor};
 
-use crate::{Batch, Choice, Head, Kind, MAX_PAGES, PAGE_SIZE, PageError};
+use crate::{Batch, Choice, Head, Kind, MAX_PAGES, PAGE_SIZE, PageError, Rows};
 
 /// Most bytes a body takes.
 pub const MAX_BODY: usize = MAX_PAGES * PAGE_SIZE;
@@ -30,6 +30,7 @@ pub struct Packed<'a> {
 pub struct Packer {
     fast: Compressor<'static>,
     zstd: Compressor<'static>,
+    strong: Compressor<'static>,
     sample: Vec<u8>,
     out: Vec<u8>,
 }
@@ -43,6 +44,7 @@ impl Packer {
         Ok(Self {
             fast: Compressor::new(-1)?,
             zstd: Compressor::new(1)?,
+            strong: Compressor::new(3)?,
             sample: Vec::with_capacity(SAMPLE_PAGES * PAGE_SIZE),
             out: vec![0; MAX_BODY],
         })
@@ -60,12 +62,37 @@ impl Packer {
         Packed { head, body }
     }
 
+    /// Head and body of rows that are not empty.
+    pub fn pack_rows(&mut self, rows: &Rows, choice: Choice) -> Packed<'_> {
+        let bytes = rows.bytes();
+        let context = match choice {
+            Choice::Raw => None,
+            Choice::Fast => Some(&mut self.fast),
+            Choice::Zstd => Some(&mut self.zstd),
+            Choice::Strong => Some(&mut self.strong),
+        };
+        let room = self.out.get_mut(1..bytes.len());
+        let packed = context.zip(room).and_then(|(c, room)| c.compress_to_buffer(bytes, room).ok());
+        let length = 1 + packed.unwrap_or(bytes.len());
+        if let Some((first, rest)) = self.out.split_first_mut() {
+            *first = u8::from(packed.is_some());
+            if packed.is_none()
+                && let Some(rest) = rest.get_mut(..bytes.len())
+            {
+                rest.copy_from_slice(bytes);
+            }
+        }
+        let body = self.out.get(..length).unwrap_or_default();
+        Packed { head: rows.head(body.len()), body }
+    }
+
     /// Bytes in `self.out`; `None` where raw is better.
     fn compress(&mut self, bytes: &[u8], choice: Choice) -> Option<usize> {
         let context = match choice {
             Choice::Raw => return None,
             Choice::Fast => &mut self.fast,
             Choice::Zstd => &mut self.zstd,
+            Choice::Strong => &mut self.strong,
         };
         if take_sample(bytes, &mut self.sample) {
             attempt(context, &self.sample, &mut self.out)?;
@@ -126,6 +153,35 @@ impl Unpacker {
             Kind::Raw if found == pages * PAGE_SIZE => Ok(body),
             Kind::Raw => Err(PageError::BodySize { expected: pages * PAGE_SIZE, found }),
             Kind::Zstd => self.decompress(pages, body),
+            Kind::Copies | Kind::Changes => {
+                Err(PageError::Head("rows where contents were expected"))
+            }
+        }
+    }
+
+    /// The rows of a batch of copies or changes, for [`crate::read_rows`].
+    ///
+    /// # Errors
+    /// [`PageError`] when the body is not as long as the head says, or holds no rows.
+    pub fn unpack_rows<'a>(
+        &'a mut self,
+        head: &Head,
+        body: &'a [u8],
+    ) -> Result<&'a [u8], PageError> {
+        let (expected, found) = (head.body as usize, body.len());
+        if expected != found {
+            return Err(PageError::BodySize { expected, found });
+        }
+        let pages = head.data_pages();
+        match body.split_first() {
+            Some((0, rows)) => Ok(rows),
+            Some((1, packed)) => {
+                let bad =
+                    |why: std::io::Error| PageError::Decompress { pages, why: why.to_string() };
+                let n = self.zstd.decompress_to_buffer(packed, &mut self.out[..]).map_err(bad)?;
+                Ok(self.out.get(..n).unwrap_or_default())
+            }
+            _ => Err(PageError::Head("rows packed in an unknown way")),
         }
     }
 

@@ -10,6 +10,8 @@ pub enum Choice {
     Fast,
     /// zstd level 1.
     Zstd,
+    /// zstd level 3: for slow links and idle cores.
+    Strong,
 }
 
 impl Choice {
@@ -19,6 +21,7 @@ impl Choice {
             Self::Raw => None,
             Self::Fast => Some(-1),
             Self::Zstd => Some(1),
+            Self::Strong => Some(3),
         }
     }
 }
@@ -32,17 +35,30 @@ pub struct Measured {
     pub fast: f64,
     /// Guest memory that one core compresses at level 1.
     pub zstd: f64,
+    /// Guest memory that one core compresses at level 3.
+    pub strong: f64,
     /// Size after / size before at level -1, as last seen.
     pub fast_ratio: f64,
     /// Size after / size before at level 1, as last seen.
     pub zstd_ratio: f64,
+    /// Size after / size before at level 3, as last seen.
+    pub strong_ratio: f64,
     /// Cores that compression may use.
     pub cores: f64,
 }
 
 impl Default for Measured {
     fn default() -> Self {
-        Self { link: 0.0, fast: 2.5e9, zstd: 0.7e9, fast_ratio: 0.7, zstd_ratio: 0.6, cores: 1.0 }
+        Self {
+            link: 0.0,
+            fast: 2.5e9,
+            zstd: 0.7e9,
+            strong: 0.3e9,
+            fast_ratio: 0.7,
+            zstd_ratio: 0.6,
+            strong_ratio: 0.55,
+            cores: 1.0,
+        }
     }
 }
 
@@ -58,6 +74,7 @@ pub fn choose(m: &Measured) -> Choice {
     let offers = [
         (Choice::Fast, through(m.fast, m.fast_ratio)),
         (Choice::Zstd, through(m.zstd, m.zstd_ratio)),
+        (Choice::Strong, through(m.strong, m.strong_ratio)),
     ];
     let mut best = (Choice::Raw, m.link);
     for offer in offers {
@@ -112,6 +129,11 @@ impl Policy {
         &self.measured
     }
 
+    /// What pays, by what is known.
+    pub fn chosen(&self) -> Choice {
+        self.chosen
+    }
+
     /// How to pack the next batch.
     pub fn next_choice(&mut self) -> Choice {
         if self.trying.1 > 0 {
@@ -131,9 +153,9 @@ impl Policy {
         self.every = (self.every * 2).min(TRY_LAST);
         self.left = self.every;
         let other = match chosen {
-            Choice::Raw if self.trying.0 == Choice::Zstd => Choice::Fast,
-            Choice::Raw | Choice::Fast => Choice::Zstd,
-            Choice::Zstd => Choice::Fast,
+            Choice::Raw | Choice::Zstd if self.trying.0 != Choice::Fast => Choice::Fast,
+            Choice::Raw | Choice::Fast | Choice::Strong => Choice::Zstd,
+            Choice::Zstd => Choice::Strong,
         };
         self.trying = (other, TRY - 1);
         other
@@ -153,6 +175,7 @@ impl Policy {
             Choice::Raw => return,
             Choice::Fast => (&mut m.fast, &mut m.fast_ratio),
             Choice::Zstd => (&mut m.zstd, &mut m.zstd_ratio),
+            Choice::Strong => (&mut m.strong, &mut m.strong_ratio),
         };
         if before > 0.0 && seconds > 0.0 && seconds.is_finite() {
             // Times add up, rates do not: smooth seconds per byte.

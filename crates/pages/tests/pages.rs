@@ -167,7 +167,7 @@ fn bad_heads_are_refused() {
     for end in 0..bytes.len() {
         assert_eq!(Head::read(&bytes[..end]), Err(PageError::Head("ends too early")));
     }
-    for kind in 2..=255 {
+    for kind in 4..=255 {
         bytes[2] = kind;
         assert_eq!(Head::read(&bytes), Err(PageError::Kind(kind)));
     }
@@ -213,7 +213,11 @@ fn compression_follows_the_link() {
         (link(100.0), Choice::Raw),
         (Measured { cores: 4.0, ..link(10.0) }, Choice::Zstd),
         (Measured { cores: 0.0, ..link(1.0) }, Choice::Raw),
-        (Measured { fast_ratio: 1.0, zstd_ratio: 0.95, ..link(1.0) }, Choice::Raw),
+        (
+            Measured { fast_ratio: 1.0, zstd_ratio: 0.95, strong_ratio: 0.95, ..link(1.0) },
+            Choice::Raw,
+        ),
+        (Measured { strong_ratio: 0.5, cores: 2.0, ..link(1.0) }, Choice::Strong),
         (Measured { fast_ratio: 0.50, zstd_ratio: 0.48, ..link(1.0) }, Choice::Fast),
         (Measured { fast_ratio: f64::NAN, zstd_ratio: f64::NAN, ..link(f64::NAN) }, Choice::Raw),
     ];
@@ -239,7 +243,7 @@ proptest! {
     #[test]
     fn memory_arrives(
         pages in proptest::collection::vec((0..300u64, fill()), 1..200),
-        choice in prop_oneof![Just(Choice::Raw), Just(Choice::Fast), Just(Choice::Zstd)],
+        choice in prop_oneof![Just(Choice::Raw), Just(Choice::Fast), Just(Choice::Zstd), Just(Choice::Strong)],
     ) {
         let (mut packer, mut unpacker) = (Packer::new().unwrap(), Unpacker::new().unwrap());
         let (mut here, mut there) = (BTreeMap::new(), BTreeMap::new());

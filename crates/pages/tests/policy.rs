@@ -10,16 +10,22 @@ struct World {
     link: f64,
     fast: (f64, f64),
     zstd: (f64, f64),
+    strong: (f64, f64),
 }
 
 /// Guest memory whose compressed size is the given part.
 fn world(link_gbit: f64, fast_ratio: f64, zstd_ratio: f64) -> World {
-    World { link: link_gbit / 8.0 * 1e9, fast: (2.4e9, fast_ratio), zstd: (0.7e9, zstd_ratio) }
+    World {
+        link: link_gbit / 8.0 * 1e9,
+        fast: (2.4e9, fast_ratio),
+        zstd: (0.7e9, zstd_ratio),
+        strong: (0.3e9, zstd_ratio),
+    }
 }
 
 /// Sends batches, one core, compression and link overlapping; how many went which way.
-fn send(policy: &mut Policy, world: World, batches: usize) -> [usize; 3] {
-    let mut counts = [0; 3];
+fn send(policy: &mut Policy, world: World, batches: usize) -> [usize; 4] {
+    let mut counts = [0; 4];
     for _ in 0..batches {
         let choice = policy.next_choice();
         counts[choice as usize] += 1;
@@ -27,6 +33,7 @@ fn send(policy: &mut Policy, world: World, batches: usize) -> [usize; 3] {
             Choice::Raw => (f64::INFINITY, 1.0),
             Choice::Fast => world.fast,
             Choice::Zstd => world.zstd,
+            Choice::Strong => world.strong,
         };
         let after = (BATCH as f64 * ratio) as usize;
         let packing = BATCH as f64 / rate;
@@ -43,13 +50,16 @@ fn settles_on(world: World) -> Choice {
     let counts = send(&mut policy, world, 2000);
     let most = counts.iter().max().copied().unwrap_or_default();
     assert!(most > 1950, "tries are rare: {counts:?}");
-    [Choice::Raw, Choice::Fast, Choice::Zstd][counts.iter().position(|n| *n == most).unwrap_or(9)]
+    let all = [Choice::Raw, Choice::Fast, Choice::Zstd, Choice::Strong];
+    all[counts.iter().position(|n| *n == most).unwrap_or(9)]
 }
 
 #[test]
 fn it_settles_on_what_pays() {
     assert_eq!(settles_on(world(1.0, 0.7, 0.6)), Choice::Zstd);
     assert_eq!(settles_on(world(0.05, 0.7, 0.6)), Choice::Zstd);
+    let deep = World { strong: (0.3e9, 0.4), ..world(0.05, 0.7, 0.6) };
+    assert_eq!(settles_on(deep), Choice::Strong);
     assert_eq!(settles_on(world(1.0, 0.5, 0.5)), Choice::Fast, "zstd 1 saves no more");
     assert_eq!(settles_on(world(10.0, 0.7, 0.6)), Choice::Fast, "zstd 1 is too slow");
     assert_eq!(settles_on(world(40.0, 0.7, 0.6)), Choice::Raw, "the link is faster");

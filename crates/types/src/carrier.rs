@@ -52,6 +52,9 @@ pub enum CarrierSide {
         /// How long the session is kept over a broken link.
         #[serde(default)]
         outage: Outage,
+        /// For tests: how pages travel where there is a choice.
+        #[serde(default)]
+        force: Option<Force>,
     },
     /// Receives, places pages, writes to QEMU.
     Destination {
@@ -65,6 +68,28 @@ pub enum CarrierSide {
         #[serde(default)]
         image: bool,
     },
+}
+
+/// A way of sending pages that is taken wherever it can be, whether or not it pays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Force {
+    /// Whole, as they are.
+    Raw,
+    /// Whole, compressed a little.
+    Fast,
+    /// Whole, compressed more.
+    Zstd,
+    /// Whole, compressed as far as is ever tried.
+    Strong,
+    /// As copies of other pages.
+    Copy,
+    /// What has changed since it was sent before.
+    Delta,
+    /// What has changed since it was sent before, after asking what is there.
+    Part,
+    /// Each in turn.
+    Mixed,
 }
 
 /// How long a broken link to the other host is waited for before an attempt is given up.

@@ -16,7 +16,8 @@ mod unit;
 
 pub use attempt::{AttemptId, AttemptPhase, AttemptRecord, Progress, RunState, Side};
 pub use carrier::{
-    BlockPlacement, CarrierCommand, CarrierConfig, CarrierEvent, CarrierSide, Counters, Outage,
+    BlockPlacement, CarrierCommand, CarrierConfig, CarrierEvent, CarrierSide, Counters, Force,
+    Outage,
 };
 pub use fleet::{
     Admission, Amounts, Blocked, Change, Fleet, FleetHost, FleetPlan, FleetVm, Obstacle,

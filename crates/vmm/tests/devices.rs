@@ -145,6 +145,7 @@ fn carrier_config(record: &InstanceRecord) -> CarrierConfig {
             opaque: false,
             recheck: Vec::new(),
             outage: types::Outage::default(),
+            force: None,
         },
     }
 }

@@ -4,6 +4,8 @@
 pub const HEADER: usize = 16;
 /// Longest payload: a full batch of raw pages and its head.
 pub const MAX_PAYLOAD: usize = pages::MAX_HEAD + pages::MAX_BODY;
+/// Longest list of blocks in bytes.
+pub const MAX_PLACED: usize = 64 << 10;
 /// Longest note in bytes.
 pub const MAX_NOTE: usize = 4096;
 
@@ -40,9 +42,16 @@ pub enum Kind {
     Index,
     /// All of them have been sent.
     IndexEnd,
+    /// From the destination: the names of the blocks whose pages are placed, each a byte of
+    /// length and text. Only of those something may be told by what is there.
+    Placed,
+    /// From the source: asks for fingerprints of pages.
+    Ask,
+    /// From the destination: the fingerprints, of as many pages as were asked for.
+    Prints,
 }
 
-const KINDS: [Kind; 15] = [
+const KINDS: [Kind; 18] = [
     Kind::Verbatim,
     Kind::Pages,
     Kind::Seal,
@@ -58,6 +67,9 @@ const KINDS: [Kind; 15] = [
     Kind::Fail,
     Kind::Index,
     Kind::IndexEnd,
+    Kind::Placed,
+    Kind::Ask,
+    Kind::Prints,
 ];
 
 impl Kind {
@@ -84,6 +96,9 @@ impl Kind {
             Self::Ping | Self::Pong => 8,
             Self::Acknowledge => 16,
             Self::Note | Self::Fail | Self::Mode => MAX_NOTE,
+            Self::Placed => MAX_PLACED,
+            Self::Ask => pages::MAX_HEAD,
+            Self::Prints => pages::MAX_PAGES * pages::PRINTS,
             Self::Verbatim | Self::Pages | Self::Tail | Self::Return | Self::Index => MAX_PAYLOAD,
         }
     }

@@ -7,13 +7,17 @@
 //! ```
 //!
 //! A later version may put more before the proof; an earlier one skips it. The
-//! proof covers everything before itself.
+//! proof covers everything before itself, as version 2 would say it: so both sides of an
+//! upgrade understand each other, and TLS itself vouches for the versions.
+//!
+//! Version 3 adds batches of rows and the frames that they need; between it and version 2
+//! neither is sent.
 
 use types::AttemptId;
 use uuid::Uuid;
 
 /// Newest version of frames and session that this side speaks.
-pub const NEWEST: u16 = 2;
+pub const NEWEST: u16 = 3;
 /// Oldest version that it still speaks.
 pub const OLDEST: u16 = 2;
 /// Bytes before the part whose length they give.
@@ -58,6 +62,8 @@ pub struct Hello {
     pub applied: u64,
     /// From the source: how long it keeps the session over a broken link, in milliseconds.
     pub outage_ms: u32,
+    /// The newest version that both sides speak. What a hello says is [`NEWEST`].
+    pub version: u16,
 }
 
 /// Why a hello is refused.
@@ -92,6 +98,12 @@ pub enum HelloError {
 }
 
 impl Hello {
+    /// The newest version that both sides speak, after [`Self::rest`] has found one.
+    pub fn common(prefix: &[u8; HELLO_PREFIX]) -> u16 {
+        let [.., n0, n1, _, _, _, _] = *prefix;
+        u16::from_be_bytes([n0, n1]).min(NEWEST)
+    }
+
     /// What the TLS export that proves a hello is bound to: who speaks about what.
     pub fn context(attempt: AttemptId, direction: Direction, from_source: bool) -> [u8; 18] {
         let mut context = [0; 18];
@@ -110,9 +122,18 @@ impl Hello {
 
     /// The hello's bytes, to be followed by the proof.
     pub fn to_bytes(&self) -> Vec<u8> {
+        self.bytes_of(NEWEST)
+    }
+
+    /// What the proof covers.
+    pub fn proved(&self) -> Vec<u8> {
+        self.bytes_of(OLDEST)
+    }
+
+    fn bytes_of(&self, newest: u16) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(HELLO_PREFIX + FIELDS + PROOF);
         bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&NEWEST.to_be_bytes());
+        bytes.extend_from_slice(&newest.to_be_bytes());
         bytes.extend_from_slice(&OLDEST.to_be_bytes());
         bytes.extend_from_slice(&((FIELDS + PROOF) as u16).to_be_bytes());
         bytes.extend_from_slice(&[self.direction as u8, self.lane, self.lanes]);
@@ -145,11 +166,11 @@ impl Hello {
     }
 
     /// Reads what follows the prefix: the hello, and its proof. The caller checks
-    /// attempt, proof and link.
+    /// attempt, proof and link, and knows the [`Self::common`] version.
     ///
     /// # Errors
     /// Something in it means nothing.
-    pub fn read(rest: &[u8]) -> Result<(Self, [u8; PROOF]), HelloError> {
+    pub fn read(version: u16, rest: &[u8]) -> Result<(Self, [u8; PROOF]), HelloError> {
         const BAD: HelloError = HelloError::Malformed;
         let (fields, proof) = rest.split_last_chunk::<PROOF>().ok_or(BAD)?;
         let (fixed, _) = fields.split_first_chunk::<FIELDS>().ok_or(BAD)?;
@@ -176,6 +197,7 @@ impl Hello {
             link: u32::from_be_bytes(*link),
             applied: u64::from_be_bytes(*applied),
             outage_ms: u32::from_be_bytes(outage.try_into().map_err(|_| BAD)?),
+            version,
         };
         Ok((hello, *proof))
     }
@@ -198,13 +220,14 @@ mod tests {
             link: 4,
             applied: 5 << 40,
             outage_ms: 60_000,
+            version: NEWEST,
         }
     }
 
     fn read(bytes: &[u8]) -> Result<(Hello, [u8; PROOF]), HelloError> {
         let (prefix, rest) = bytes.split_first_chunk().ok_or(HelloError::Malformed)?;
         let length = Hello::rest(prefix)?;
-        Hello::read(rest.get(..length).ok_or(HelloError::Malformed)?)
+        Hello::read(Hello::common(prefix), rest.get(..length).ok_or(HelloError::Malformed)?)
     }
 
     #[test]
@@ -238,6 +261,18 @@ mod tests {
         assert_eq!(read(&bytes), Ok((some(), [9; PROOF])));
         bytes[8..10].copy_from_slice(&(NEWEST + 1).to_be_bytes());
         assert!(matches!(read(&bytes), Err(HelloError::Version { .. })));
+    }
+
+    #[test]
+    fn the_versions_are_no_part_of_the_proof() {
+        let hello = some();
+        let (said, proved) = (hello.to_bytes(), hello.proved());
+        assert_eq!((&said[8..], proved[7]), (&proved[8..], OLDEST as u8));
+        for (newest, common) in [(OLDEST, OLDEST), (NEWEST, NEWEST), (NEWEST + 1, NEWEST)] {
+            let mut prefix: [u8; HELLO_PREFIX] = said[..HELLO_PREFIX].try_into().unwrap();
+            prefix[6..8].copy_from_slice(&newest.to_be_bytes());
+            assert_eq!(Hello::common(&prefix), common);
+        }
     }
 
     #[test]

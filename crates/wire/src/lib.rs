@@ -28,7 +28,7 @@ mod sender;
 
 pub use entrance::{Entrance, Secret};
 pub use error::SessionError;
-pub use frame::{Frame, FrameError, HEADER, Header, Kind, MAX_NOTE, MAX_PAYLOAD};
+pub use frame::{Frame, FrameError, HEADER, Header, Kind, MAX_NOTE, MAX_PAYLOAD, MAX_PLACED};
 pub use hello::{Direction, HELLO_PREFIX, Hello, HelloError, MAX_LANES, NEWEST, OLDEST, PROOF};
 pub use receiver::{Acknowledgement, Receiver};
 pub use sender::Sender;

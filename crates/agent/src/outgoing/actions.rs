@@ -44,6 +44,7 @@ impl Run<'_> {
                 opaque: config.data_plane == DataPlane::Opaque,
                 recheck: self.vm.host.recheck(&instance),
                 outage: config.outage,
+                force: config.force,
             },
         };
         let hypervisor = &self.vm.host.hypervisor;

@@ -1,7 +1,7 @@
 //! Puts QEMU's stream together again, without the pages that were placed, and
 //! checks it before QEMU sees it.
 
-use pages::{Head, PAGE_SIZE, Unpacker};
+use pages::{Head, Kind, MAX_PAGES, PAGE_SIZE, PageError, Printer, Unpacker, read_rows};
 use stream::{Content, Decoder, Encoder, Item, Limits, Mark, Page, Step};
 
 use crate::CarrierError;
@@ -10,6 +10,7 @@ use crate::placement::Placement;
 pub(super) struct Writer {
     placement: Placement,
     unpacker: Unpacker,
+    printer: Printer,
     encoder: Encoder,
     /// Reads what goes to QEMU as QEMU will.
     check: Decoder,
@@ -21,11 +22,12 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn new(placement: Placement) -> Result<Self, CarrierError> {
+    pub(super) fn new(placement: Placement, printer: Printer) -> Result<Self, CarrierError> {
         let limits = Limits { without_pages: placement.names(), ..Limits::default() };
         Ok(Self {
             placement,
             unpacker: Unpacker::new().map_err(|e| CarrierError::Qemu(e.to_string()))?,
+            printer,
             encoder: Encoder::new(),
             check: Decoder::new(limits),
             made: Vec::new(),
@@ -43,12 +45,9 @@ impl Writer {
     /// A batch of pages: into the memory file, or into the stream.
     pub(super) fn pages(&mut self, payload: &[u8]) -> Result<(), CarrierError> {
         let (head, body) = Head::read(payload).map_err(CarrierError::invalid)?;
-        let block = self.check.blocks().get(usize::from(head.block));
-        let Some(block) = block else {
-            return Err(CarrierError::invalid("pages of a memory block that does not exist"));
-        };
-        if !head.fits(block.length) {
-            return Err(CarrierError::invalid("pages beyond the end of their memory block"));
+        self.in_bounds(&head)?;
+        if matches!(head.kind, Kind::Copies | Kind::Changes) {
+            return self.rows(&head, body);
         }
         let data = self.unpacker.unpack(&head, body).map_err(CarrierError::invalid)?;
         if self.placement.place(&head, data)? {
@@ -75,6 +74,49 @@ impl Writer {
             }
         }
         self.check()
+    }
+
+    fn in_bounds(&self, head: &Head) -> Result<(), CarrierError> {
+        let Some(block) = self.check.blocks().get(usize::from(head.block)) else {
+            return Err(CarrierError::invalid("pages of a memory block that does not exist"));
+        };
+        if !head.fits(block.length) {
+            return Err(CarrierError::invalid("pages beyond the end of their memory block"));
+        }
+        Ok(())
+    }
+
+    /// Pages that are told by what is here already.
+    fn rows(&mut self, head: &Head, body: &[u8]) -> Result<(), CarrierError> {
+        let Self { placement, unpacker, printer, .. } = self;
+        let rows = unpacker.unpack_rows(head, body).map_err(CarrierError::invalid)?;
+        let mut failed = None;
+        let read = read_rows(head, rows, |number, told| {
+            placement.tell((head.block, number), &told, printer).map_err(|error| {
+                failed = Some(error);
+                PageError::Head("a page that cannot be made")
+            })
+        });
+        failed.map_or(read.map_err(CarrierError::invalid), Err)
+    }
+
+    /// Fingerprints of the pages that a question names.
+    pub(super) fn answer(
+        &mut self,
+        question: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<(), CarrierError> {
+        let (head, rest) = Head::read(question).map_err(CarrierError::invalid)?;
+        self.in_bounds(&head)?;
+        if !rest.is_empty() || !head.data.is_empty() || head.zero_pages() > MAX_PAGES {
+            return Err(CarrierError::invalid("a malformed question"));
+        }
+        let mut page = [0; PAGE_SIZE];
+        for number in head.zero.iter().flat_map(|run| run.first..run.end()) {
+            self.placement.read((head.block, number), &mut page)?;
+            self.printer.prints(&page).write(out);
+        }
+        Ok(())
     }
 
     /// Bytes after the seal, or of a stream nobody looks into.

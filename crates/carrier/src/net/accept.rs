@@ -271,6 +271,7 @@ impl Gathering {
             image: shared.holds.image,
             round_trip: Duration::ZERO,
             applied: theirs,
+            version: self.hello.version,
             outage: Duration::from_millis(outage.into()),
         })
     }

@@ -101,6 +101,7 @@ impl Dialer {
             link: number,
             applied,
             outage_ms: u32::try_from(self.outage.as_millis()).unwrap_or(u32::MAX),
+            version: wire::NEWEST,
         };
         let mut forward = Vec::new();
         for lane in 0..self.lanes {
@@ -125,6 +126,7 @@ impl Dialer {
             image: answer.image,
             round_trip,
             applied: answer.applied,
+            version: answer.version,
             outage: self.outage,
         })
     }

@@ -34,6 +34,11 @@ pub(crate) fn image_key(config: &CarrierConfig) -> Result<[u8; 32], CarrierError
     Ok(*blake3::keyed_hash(secret(config)?.as_bytes(), b"godwit retained image").as_bytes())
 }
 
+/// The key of the fingerprints of pages' parts.
+pub(crate) fn parts_key(config: &CarrierConfig) -> Result<[u8; 32], CarrierError> {
+    Ok(*blake3::keyed_hash(secret(config)?.as_bytes(), b"godwit parts of pages").as_bytes())
+}
+
 /// The session's secret: of the attempt's, and of what its first forward connection exports.
 /// Nobody who learns the attempt's secret later can make it.
 pub(super) fn session_key(config: &CarrierConfig, first: &Tls) -> Result<Key, CarrierError> {
@@ -59,7 +64,7 @@ fn proof(
     let context = Hello::context(config.attempt, said.direction, from_source);
     let exported = tls.export(&context).map_err(|e| CarrierError::Peer(e.to_string()))?;
     let mut hasher = blake3::Hasher::new_keyed(&key);
-    hasher.update(&exported).update(&said.to_bytes());
+    hasher.update(&exported).update(&said.proved());
     Ok(*hasher.finalize().as_bytes())
 }
 
@@ -110,5 +115,5 @@ fn read(tls: &mut Tls) -> io::Result<(Hello, [u8; PROOF])> {
     tls.read_exact(&mut prefix)?;
     let mut rest = vec![0; Hello::rest(&prefix).map_err(io::Error::other)?];
     tls.read_exact(&mut rest)?;
-    Hello::read(&rest).map_err(io::Error::other)
+    Hello::read(Hello::common(&prefix), &rest).map_err(io::Error::other)
 }

@@ -5,10 +5,10 @@ use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use pages::{Batch, Index, Kind as Packing, PAGE_SIZE, Packer, PageHasher, Policy, Pushed};
+use pages::{Batch, PAGE_SIZE, Place, Pushed};
 use stream::{Content, Decoder, Item, Limits, MAX_ITEM, Mark, Step};
 use types::{CarrierEvent, Mode};
-use wire::{HEADER, Kind};
+use wire::Kind;
 
 use super::Shared;
 use super::recheck::Recheck;
@@ -52,51 +52,36 @@ pub(super) struct Reader<'a> {
     shared: &'a Shared,
     decoder: Decoder,
     batch: Batch,
-    packer: Packer,
-    policy: Policy,
     placing: bool,
     mode: Option<Mode>,
     opaque: bool,
     recheck: Recheck,
-    /// What the destination holds already.
-    index: Index,
-    hasher: PageHasher,
+    /// The last page that came.
+    last: Option<Place>,
     in_tail: bool,
     /// Bytes of the stream that wait to travel together; they come after the batch.
     text: Vec<u8>,
     /// The last sections had no pages.
     idle: bool,
     pages_in_section: u64,
-    link: Link,
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(
-        shared: &'a Shared,
-        placing: bool,
-        opaque: bool,
-        (recheck, hasher): (Recheck, PageHasher),
-    ) -> Result<Self, CarrierError> {
-        let cores = thread::available_parallelism().map_or(1.0, |n| n.get() as f64 / 2.0);
-        Ok(Self {
+    pub(super) fn new(shared: &'a Shared, placing: bool, opaque: bool, recheck: Recheck) -> Self {
+        Self {
             shared,
             decoder: Decoder::new(Limits::default()),
             batch: Batch::new(),
-            packer: Packer::new().map_err(|e| CarrierError::Qemu(e.to_string()))?,
-            // One reader compresses, whatever the machine has.
-            policy: Policy::new(cores.clamp(0.5, 1.0)),
             placing,
             mode: None,
             opaque,
             recheck,
-            index: Index::default(),
-            hasher,
+            last: None,
             in_tail: false,
             text: Vec::new(),
             idle: false,
             pages_in_section: 0,
-            link: Link::new(),
-        })
+        }
     }
 
     /// Reads until QEMU closes its stream.
@@ -143,8 +128,9 @@ impl<'a> Reader<'a> {
             };
             if !hold {
                 let begun = Instant::now();
+                let window = window.saturating_sub(self.shared.crew.pending()).max(1);
                 let room = self.shared.outbox().below(window, LOOK);
-                self.link.waited += begun.elapsed();
+                self.shared.crew.desk.waited(begun.elapsed());
                 if room {
                     return Ok(());
                 }
@@ -152,7 +138,7 @@ impl<'a> Reader<'a> {
             }
             if !told {
                 told = true;
-                self.flush();
+                self.settle();
                 self.shared.control.emit(CarrierEvent::Held);
             }
             self.shared.wait_flow(LOOK);
@@ -193,51 +179,36 @@ impl<'a> Reader<'a> {
         }
         self.idle = false;
         self.pages_in_section += 1;
-        self.recheck.sent(block, number, &content);
         self.add(block, number, content);
     }
 
     /// A destination that holds an image says what is in it before anything is sent.
     fn wait_for_index(&mut self) {
         while !self.shared.ending.stopping() {
-            if let Some(mut index) = self.shared.take_index() {
-                index.bind(self.decoder.blocks().iter().map(|block| block.name.as_str()));
-                self.index = index;
-                return;
+            if let Some((mut index, placed)) = self.shared.take_told() {
+                let blocks = self.decoder.blocks();
+                index.bind(blocks.iter().map(|block| block.name.as_str()));
+                let placed = blocks.iter().map(|block| placed.contains(&block.name)).collect();
+                return self.shared.crew.desk.told(index, placed);
             }
             self.shared.wait_flow(Duration::from_millis(2));
         }
     }
 
-    /// Whether the destination has this very page already.
-    fn is_there(&mut self, block: u16, number: u64, content: &Content<'_>) -> bool {
-        if self.index.is_empty() {
-            return false;
-        }
-        let content = match *content {
-            Content::Zero => &[],
-            Content::Raw(bytes) => bytes,
-        };
-        let there = self.index.has(block, number, &self.hasher, content);
-        if there {
-            let mut counted = self.shared.counted();
-            counted.done_bytes += PAGE_SIZE as u64;
-            counted.pages.present += 1;
-        }
-        there
-    }
-
-    /// Adds a page to the batch, unless it need not travel.
+    /// Adds a page to the batch.
     fn add(&mut self, block: u16, number: u64, content: Content<'_>) {
-        if self.is_there(block, number, &content) {
-            return;
-        }
         self.send_text();
+        if self.last.is_some_and(|last| (block, number) <= last) {
+            // What is under way may hold this very page.
+            self.settle();
+            self.shared.crew.desk.begin_pass();
+        }
+        self.last = Some((block, number));
         let push = |batch: &mut Batch| match content {
             Content::Zero => batch.push_zero(block, number),
             Content::Raw(bytes) => match <&[u8; PAGE_SIZE]>::try_from(bytes) {
-                Ok(page) if !pages::is_zero(page) => batch.push(block, number, page),
-                _ => batch.push_zero(block, number),
+                Ok(page) => batch.push(block, number, page),
+                Err(_) => batch.push_zero(block, number),
             },
         };
         if push(&mut self.batch) == Pushed::Full {
@@ -250,11 +221,20 @@ impl<'a> Reader<'a> {
     /// The VM is stopped and QEMU has sent what it knows to be dirty: what it does
     /// not know is sent now.
     fn recheck(&mut self) -> Result<(), CarrierError> {
-        let mut recheck = std::mem::take(&mut self.recheck);
-        let found = recheck.differing(|block, number, page| {
-            self.add(block, number, Content::Raw(page));
-        });
-        let found = found.map_err(|e| CarrierError::Memory(e.to_string()))?;
+        self.settle();
+        let recheck = std::mem::take(&mut self.recheck);
+        let desk = &self.shared.crew.desk;
+        let mut found = 0;
+        let read = recheck.read(
+            |block, from, most| desk.sent_again(block, from, most),
+            |block, number, page| {
+                if !desk.is_there((block, number), page) {
+                    found += 1;
+                    self.add(block, number, Content::Raw(page));
+                }
+            },
+        );
+        read.map_err(|e| CarrierError::Memory(e.to_string()))?;
         if found > 0 {
             tracing::info!(pages = found, "QEMU's dirty log had missed pages; they were sent");
         }
@@ -293,10 +273,14 @@ impl<'a> Reader<'a> {
     fn verbatim(&mut self, bytes: &[u8], mark: Option<Mark>) -> Result<(), CarrierError> {
         match mark {
             Some(Mark::PagesEnd) => self.recheck()?,
-            Some(Mark::Blocks) => self.recheck.bind(self.decoder.blocks()),
+            Some(Mark::Blocks) => {
+                let blocks = self.decoder.blocks();
+                self.recheck.bind(blocks);
+                self.shared.crew.desk.bind(blocks.iter().map(|block| block.length));
+            }
             _ => {}
         }
-        self.flush();
+        self.settle();
         self.text.extend_from_slice(bytes);
         match mark {
             Some(Mark::Blocks) if self.decoder.page_size() != PAGE_SIZE => {
@@ -343,42 +327,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Sends the batch.
+    /// Hands the batch to the crew.
     fn flush(&mut self) {
-        if self.batch.is_empty() {
-            return;
+        if !self.batch.is_empty() {
+            self.shared.crew.submit(self.shared, &mut self.batch);
         }
-        let choice = self.policy.next_choice();
-        let before = self.batch.bytes().len();
-        let begun = Instant::now();
-        let packed = self.packer.pack(&self.batch, choice);
-        let seconds = begun.elapsed().as_secs_f64();
-        let mut buffer = self.shared.outbox().buffer();
-        packed.head.write(&mut buffer);
-        buffer.extend_from_slice(packed.body);
-        let (zero, data) = (packed.head.zero_pages() as u64, packed.head.data_pages() as u64);
-        let (kind, after) = (packed.head.kind, packed.body.len());
-        if before > 0 {
-            self.policy.packed(choice, before, after, seconds);
-        }
-        let wire_bytes = (buffer.len() - HEADER) as u64;
-        {
-            let mut counted = self.shared.counted();
-            counted.done_bytes += (zero + data) * PAGE_SIZE as u64;
-            counted.pages.zero += zero;
-            match kind {
-                Packing::Raw => counted.pages.raw += data,
-                Packing::Zstd => counted.pages.compressed += data,
-            }
-        }
-        self.shared.flow().sent(Instant::now());
-        // Zero pages weigh as much as it takes to name them: nothing waits without bound.
-        let weight = wire_bytes.max(before as u64);
-        self.shared.outbox().push(Kind::Pages, buffer, weight);
-        self.batch.clear();
-        if let Some(rate) = self.link.sent(wire_bytes, self.policy.measured().link) {
-            self.policy.link(rate, true);
-        }
+    }
+
+    /// Every page that has come is on its way.
+    fn settle(&mut self) {
+        self.flush();
+        self.shared.crew.drain(self.shared);
     }
 
     fn end(&mut self) -> Result<(), CarrierError> {
@@ -393,32 +352,5 @@ impl<'a> Reader<'a> {
         }
         self.shared.outbox().push_bytes(Kind::End, &[]);
         Ok(())
-    }
-}
-
-/// What the link carries, as seen over a tenth of a second.
-struct Link {
-    since: Instant,
-    bytes: u64,
-    /// The window was full for so long: the link, not the reader, was the limit.
-    waited: Duration,
-}
-
-impl Link {
-    fn new() -> Self {
-        Self { since: Instant::now(), bytes: 0, waited: Duration::ZERO }
-    }
-
-    fn sent(&mut self, bytes: u64, known: f64) -> Option<f64> {
-        self.bytes += bytes;
-        let seconds = self.since.elapsed().as_secs_f64();
-        if seconds < 0.1 {
-            return None;
-        }
-        let linked = self.waited.as_secs_f64() > seconds / 4.0;
-        let rate = self.bytes as f64 / seconds;
-        *self = Self::new();
-        // Where the link was not the limit it may carry more, but nobody knows how much.
-        (linked || rate > known).then_some(rate)
     }
 }

@@ -68,6 +68,7 @@ impl Place {
             opaque,
             recheck: Vec::new(),
             outage: Outage::default(),
+            force: None,
         };
         self.config("host-a", "host-b", side)
     }
