@@ -104,7 +104,7 @@ pub struct Outage {
 
 impl Default for Outage {
     fn default() -> Self {
-        Self { copy_seconds: 60, tail_seconds: 3 }
+        Self { copy_seconds: 60, tail_seconds: 10 }
     }
 }
 
