@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use types::{
     AttemptId, AttemptPhase, AttemptRecord, Bytes, Epoch, HostId, HostOffer, Incarnation,
-    MigrationReport, Mode, Ownership, PageCounts, PoolName, Problem, Progress, RunState, Side,
-    VmId, VmName, VmSpec,
+    MigrationReport, Mode, Ownership, PageCounts, PlanGoal, PoolName, Problem, Progress, RunState,
+    Side, VmId, VmName, VmSpec,
 };
 
 /// What an agent says of its host; replaces what it said before.
@@ -222,6 +222,14 @@ pub struct MigrateRequest {
     pub blackout_budget_ms: Option<u64>,
 }
 
+/// `POST /v1/plan`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlanRequest {
+    /// What is wanted.
+    pub goal: PlanGoal,
+}
+
 /// A host, as shown.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct HostView {
@@ -318,6 +326,9 @@ pub struct VmView {
     /// Why it rests although it should run: `io-error`, `guest-panicked`, …
     #[serde(default)]
     pub halted: Option<String>,
+    /// Where it goes back to, while it is displaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<HostId>,
     /// Why the last thing asked for could not be done.
     pub error: Option<String>,
 }

@@ -3,12 +3,14 @@
 //! A new one is written here, given to the controller's routes, and has a method in
 //! the client; the OpenAPI document follows by itself.
 
-use types::{AttemptId, HostId, Ownership, Progress, VmId, VmName, VmSpec};
+use types::{
+    AttemptId, HostId, Ownership, PlanDocument, PlanId, PlanRun, Progress, VmId, VmName, VmSpec,
+};
 
 use crate::body::{
     AttemptEvent, AttemptIntent, AttemptView, CordonRequest, EventsQuery, HistoryEvent,
-    HistoryQuery, HostView, MigrateRequest, Nothing, OwnershipRequest, PreflightView, StartRequest,
-    SyncReply, SyncRequest, VmView,
+    HistoryQuery, HostView, MigrateRequest, Nothing, OwnershipRequest, PlanRequest, PreflightView,
+    StartRequest, SyncReply, SyncRequest, VmView,
 };
 use crate::operation::{Operation, Verb};
 use crate::path;
@@ -93,6 +95,35 @@ pub const VM_CANCEL: Operation<VmName, Nothing, AttemptView> = Operation::change
 /// One attempt.
 pub const ATTEMPT: Operation<AttemptId, Nothing, AttemptView> =
     Operation::read("getAttempt", path::ATTEMPT, "One migration attempt, under way or over.");
+/// A plan.
+pub const PLAN_MAKE: Operation<(), PlanRequest, PlanDocument> = Operation::change(
+    "makePlan",
+    Verb::Post,
+    path::PLAN_MAKE,
+    "Plans moves for a goal; nothing is touched. The same state gives the same plan.",
+)
+.only_asks();
+/// The plans that were applied.
+pub const PLANS: Operation<(), Nothing, Vec<PlanRun>> =
+    Operation::read("listPlans", path::PLANS, "Every plan that was applied, the newest first.");
+/// Carries a plan out.
+pub const PLAN_APPLY: Operation<(), PlanDocument, PlanRun> = Operation::change(
+    "applyPlan",
+    Verb::Post,
+    path::PLANS,
+    "Carries a plan out, if the fleet is as it was when the plan was made.",
+)
+.status(202);
+/// One of them.
+pub const PLAN: Operation<PlanId, Nothing, PlanRun> =
+    Operation::read("getPlan", path::PLAN, "One plan that was applied, under way or over.");
+/// Lets a plan begin no more moves.
+pub const PLAN_STOP: Operation<PlanId, Nothing, PlanRun> = Operation::change(
+    "stopPlan",
+    Verb::Post,
+    path::PLAN_STOP,
+    "Lets a plan begin no more moves; those under way go on to their ends.",
+);
 /// The history.
 pub const HISTORY: Operation<(), Nothing, Vec<HistoryEvent>, HistoryQuery> =
     Operation::read("listHistory", path::HISTORY, "A part of the history, the oldest first.");

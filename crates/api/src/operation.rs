@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::marker::PhantomData;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
-use types::{AttemptId, HostId, VmId, VmName};
+use types::{AttemptId, HostId, PlanId, VmId, VmName};
 
 use crate::body::Nothing;
 use crate::path;
@@ -221,7 +221,7 @@ macro_rules! parameter {
     };
 }
 
-parameter!(VmName, VmId, HostId, AttemptId);
+parameter!(VmName, VmId, HostId, AttemptId, PlanId);
 
 fn shown(error: &impl Display) -> String {
     error.to_string()

@@ -52,6 +52,15 @@ pub const VM_CANCEL: &str = "/v1/vms/{vm}/cancel";
 pub const VM_CONSOLE: &str = "/v1/vms/{vm}/console";
 /// `GET`: an [`AttemptView`](crate::body::AttemptView).
 pub const ATTEMPT: &str = "/v1/attempts/{attempt}";
+/// `POST`: a [`PlanRequest`](crate::body::PlanRequest), only to be planned.
+pub const PLAN_MAKE: &str = "/v1/plan";
+/// `GET`: every [`PlanRun`](types::PlanRun); `POST`: a
+/// [`PlanDocument`](types::PlanDocument) to be carried out.
+pub const PLANS: &str = "/v1/plans";
+/// `GET`: one of them.
+pub const PLAN: &str = "/v1/plans/{plan}";
+/// `POST {}`.
+pub const PLAN_STOP: &str = "/v1/plans/{plan}/stop";
 /// `GET`: [`HistoryEvent`](crate::body::HistoryEvent)s, chosen by a
 /// [`HistoryQuery`](crate::body::HistoryQuery).
 pub const HISTORY: &str = "/v1/history";

@@ -123,6 +123,7 @@ fn vm(i: u64, host: Option<HostId>) -> Result<FleetVm> {
         history: BTreeMap::new(),
         cpu_features: vec!["avx2".to_owned()],
         pinned: Vec::new(),
+        barred: BTreeMap::new(),
         dirty_rate: None,
     })
 }

@@ -4,12 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 
 use api::body::{Cordon, HostView};
 use types::{
-    AttemptId, AttemptPhase, Bytes, HostId, MemoryPages, Ownership, Problem, RunState, VmId, VmSpec,
+    AttemptId, AttemptPhase, Bytes, Code, HostId, MemoryPages, Ownership, Problem, RunState, VmId,
+    VmSpec,
 };
 
 use crate::core::{Attempt, Vm};
 use crate::keys;
 use crate::shell::{Shell, parse_all};
+
+/// What plans reckon with by themselves.
+const ROOM: &[Code] = &[Code::NotEnoughMemory, Code::HugepagesMissing, Code::HostCordoned];
 
 /// Bytes that VMs of a host have or will have.
 #[derive(Debug, Clone, Copy, Default)]
@@ -113,6 +117,32 @@ impl Fleet {
             }
         };
         seen.hosts.values().map(host).collect()
+    }
+
+    /// What stands against a VM leaving its host and going to each other one, the
+    /// room there and the cordons left out.
+    pub(crate) fn barred(
+        &self,
+        shell: &Shell,
+        (id, vm, own): &(VmId, Vm, Option<Ownership>),
+        hosts: &[planner::Host],
+    ) -> BTreeMap<HostId, Problem> {
+        let from = own.as_ref().map(|own| own.owner.clone());
+        let said = from.as_ref().and_then(|from| shell.seen().vm(from, *id).cloned());
+        let clearing = self.clearing(*id);
+        let wanted = planner::Move {
+            demand: &planner::Demand::from(&vm.spec),
+            from: from.as_ref(),
+            state: said.as_ref().map(|said| said.facts.state),
+            attempt: own.as_ref().and_then(|own| own.attempt),
+            clearing: &clearing,
+            blockers: said.as_ref().map_or(&[][..], |said| &said.facts.blockers),
+        };
+        let survey = planner::survey(&wanted, hosts);
+        let lasts = |problem: &Problem| !ROOM.contains(&problem.code);
+        let first = |against: Vec<Problem>| survey.vm.iter().cloned().chain(against).find(lasts);
+        let each = survey.hosts.into_iter();
+        each.filter_map(|(host, against)| Some((host, first(against)?))).collect()
     }
 
     /// The hosts, as shown.

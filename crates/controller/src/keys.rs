@@ -1,6 +1,6 @@
 //! Names of the store's records.
 
-use types::{AttemptId, HostId, VmId, VmName};
+use types::{AttemptId, HostId, PlanId, VmId, VmName};
 
 /// Format and incarnation.
 pub(crate) const META: &str = "/meta";
@@ -17,6 +17,21 @@ pub(crate) const HISTORY: &str = "/history/";
 pub(crate) const CORDONS: &str = "/cordon/";
 /// Prefix of the attempts.
 pub(crate) const ATTEMPTS: &str = "/attempt/";
+
+/// Prefix of the plans that were applied.
+pub(crate) const PLANS: &str = "/plan/";
+/// Prefix of those that are being carried out.
+pub(crate) const UNDER_WAY: &str = "/under-way/";
+
+/// A plan that was applied ([`PlanRun`](types::PlanRun)).
+pub(crate) fn plan(id: PlanId) -> Vec<u8> {
+    format!("{PLANS}{id}").into_bytes()
+}
+
+/// Stands as long as a plan is being carried out.
+pub(crate) fn under_way(id: PlanId) -> Vec<u8> {
+    format!("{UNDER_WAY}{id}").into_bytes()
+}
 
 /// Stands as long as a host is cordoned ([`Cordon`](api::body::Cordon)).
 pub(crate) fn cordon(host: &HostId) -> Vec<u8> {

@@ -13,6 +13,7 @@ mod fleet;
 mod idempotency;
 mod intent;
 mod keys;
+mod plans;
 mod records;
 mod routes;
 mod seen;
@@ -52,6 +53,7 @@ pub async fn run(config: ControllerConfig) -> Result<(), ControllerError> {
 /// The store cannot be read, or is not a controller's.
 pub async fn app(store: Arc<dyn Store>) -> Result<Router, ControllerError> {
     let shell = shell::Shell::open(store).await?;
+    plans::carry_out(&shell);
     let (router, _) = routes().finish();
     Ok(router.with_state(shell))
 }

@@ -6,7 +6,9 @@ use api::body::Cordon;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use store::{Entry, Transaction};
-use types::{AttemptId, AttemptPhase, Code, HostId, Ownership, Problem, VmId, VmName};
+use types::{
+    AttemptId, AttemptPhase, Code, HostId, Ownership, PlanId, PlanRun, Problem, VmId, VmName,
+};
 
 use crate::core::{Attempt, Note, Vm};
 use crate::keys;
@@ -22,6 +24,8 @@ pub(crate) struct Scope {
     pub(crate) name: Option<VmName>,
     /// The attempt.
     pub(crate) attempt: Option<AttemptId>,
+    /// The plan that was applied.
+    pub(crate) plan: Option<PlanId>,
 }
 
 impl Scope {
@@ -31,6 +35,10 @@ impl Scope {
 
     pub(crate) fn host(host: HostId) -> Self {
         Self { host: Some(host), ..Self::default() }
+    }
+
+    pub(crate) fn plan(plan: PlanId) -> Self {
+        Self { plan: Some(plan), ..Self::default() }
     }
 
     pub(crate) fn attempt(self, attempt: AttemptId) -> Self {
@@ -48,6 +56,7 @@ impl Scope {
         keys.extend(self.host.as_ref().map(keys::cordon));
         keys.extend(self.attempt.map(keys::attempt));
         keys.extend(self.name.as_ref().map(keys::name));
+        keys.extend(self.plan.map(keys::plan));
         keys
     }
 }
@@ -69,6 +78,7 @@ pub(crate) struct Records {
     pub(crate) cordon: Option<Cordon>,
     pub(crate) attempt: Option<Attempt>,
     pub(crate) name: Option<VmId>,
+    pub(crate) run: Option<PlanRun>,
     /// The revision of the VM's last change; 0: there is no VM.
     pub(crate) vm_revision: u64,
     /// The revision of its ownership's last change; 0: it never had an owner.
@@ -96,6 +106,7 @@ impl Records {
             cordon: parse(next(scope.host.is_some()))?,
             attempt: parse(next(scope.attempt.is_some()))?,
             name: parse(next(scope.name.is_some()))?,
+            run: parse(next(scope.plan.is_some()))?,
             vm_revision,
             own_revision,
             notes: Vec::new(),
@@ -124,7 +135,16 @@ impl Records {
             differ(transaction, keys::attempt(id), &before.attempt, &self.attempt)?;
             differ(transaction, keys::open(id), &before.open(), &self.open())?;
         }
+        if let Some(id) = scope.plan {
+            differ(transaction, keys::plan(id), &before.run, &self.run)?;
+            differ(transaction, keys::under_way(id), &before.under_way(), &self.under_way())?;
+        }
         Ok(())
+    }
+
+    /// Stands while the plan is being carried out.
+    fn under_way(&self) -> Option<()> {
+        self.run.as_ref().filter(|run| run.ended.is_none()).map(|_| ())
     }
 
     /// The VM of the attempt, while it is not done.

@@ -1,7 +1,7 @@
 //! The controller's hands: reads records, has them changed, tells who waits.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use api::body::{HistoryEvent, HostFacts, VmFacts};
@@ -39,6 +39,17 @@ struct Meta {
 #[derive(Clone)]
 pub(crate) struct Shell {
     inner: Arc<Inner>,
+}
+
+/// A controller that may be gone.
+#[derive(Clone)]
+pub(crate) struct WeakShell(Weak<Inner>);
+
+impl WeakShell {
+    /// The controller, if it is there still.
+    pub(crate) fn upgrade(&self) -> Option<Shell> {
+        self.0.upgrade().map(|inner| Shell { inner })
+    }
 }
 
 struct Inner {
@@ -81,6 +92,11 @@ impl Shell {
             store,
         };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The same controller, without keeping it.
+    pub(crate) fn downgrade(&self) -> WeakShell {
+        WeakShell(Arc::downgrade(&self.inner))
     }
 
     /// Incarnation of the store.

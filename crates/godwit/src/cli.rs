@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 use crate::output::OutputArgs;
-use crate::{attempt, audit, ca, cancel, complete, host, lab, man, migrate, simulate, version, vm};
+use crate::{
+    attempt, audit, ca, cancel, complete, host, lab, man, migrate, plan, simulate, version, vm,
+};
 
 const EXIT_CODES: &str = "\
-Exit codes: 0 done, 1 failed, 2 wrong use, 4 refused (nothing was done), 5 timed out or \
+Exit codes: 0 done, 1 failed, 2 wrong use, 3 done in part (the rest is \
+listed), 4 refused (nothing was done), 5 timed out or \
 detached (it goes on), 6 cancelled, 7 conflict, 8 controller unreachable.
 
 Environment: GODWIT_CONTROLLER (https://ADDRESS:PORT), GODWIT_CA, GODWIT_CERT, GODWIT_KEY.";
@@ -41,6 +44,18 @@ pub(crate) enum Command {
     /// What happened, as it is kept durably.
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Empty hosts: cordon them, move every VM off, wait until they are empty.
+    #[command(visible_alias = "evacuate")]
+    Drain(plan::Drain),
+    /// Bring the VMs that a drain displaced back to their hosts.
+    Restore(plan::Restore),
+    /// Drain, work upon and restore hosts one after the other.
+    Rolling(plan::Rolling),
+    /// Spread load evenly, as far as moves are worth it.
+    Balance(plan::Balance),
+    /// Plans as files, and plans that were applied.
+    #[command(subcommand)]
+    Plan(plan::Command),
     /// What the planner would do with a fleet that is described in a file.
     Simulate(simulate::Args),
     /// Certificates of the fleet.

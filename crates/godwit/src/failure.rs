@@ -12,6 +12,8 @@ use crate::output::{clean, tell};
 pub(crate) const FAILED: u8 = 1;
 /// Exit code of a command that was used wrongly.
 pub(crate) const USAGE: u8 = 2;
+/// Exit code of a command that did a part of what was wanted; the rest is listed.
+pub(crate) const PARTIAL: u8 = 3;
 /// Exit code of a command that was refused; nothing was done.
 pub(crate) const REFUSED: u8 = 4;
 /// Exit code of a command that waited in vain; what it waited for goes on.

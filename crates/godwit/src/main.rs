@@ -17,6 +17,7 @@ mod log;
 mod man;
 mod migrate;
 mod output;
+mod plan;
 mod program;
 mod simulate;
 mod span;
@@ -59,6 +60,11 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Cancel(args) => wait(cancel::run(args, output)),
         Command::Attempt(command) => wait(attempt::run(command, output)),
         Command::Audit(command) => wait(audit::run(command, output)),
+        Command::Drain(args) => wait(plan::drain(args, output)),
+        Command::Restore(args) => wait(plan::restore(args, output)),
+        Command::Rolling(args) => wait(plan::rolling(args, output)),
+        Command::Balance(args) => wait(plan::balance(args, output)),
+        Command::Plan(command) => wait(plan::run(command, output)),
         Command::Simulate(args) => simulate::run(args, output),
         Command::Ca(command) => ca::run(command, output),
         Command::Controller(Config { config }) => program::controller::run(&config),

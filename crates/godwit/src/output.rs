@@ -1,8 +1,10 @@
 //! Standard output is the result; standard error is everything else.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate};
 use serde::Serialize;
 
 use crate::colour;
@@ -29,16 +31,19 @@ pub(crate) enum Format {
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct OutputArgs {
     /// The result on standard output; JSON and YAML have bytes, seconds and RFC 3339.
+    ///
+    /// table, wide, json, yaml or name; or a file that ends in .json or .yaml.
     #[arg(
         short,
         long,
         global = true,
-        value_enum,
-        default_value_t,
+        value_parser = Target::parse,
+        default_value = "table",
         value_name = "FORMAT",
+        add = formats(),
         display_order = 900
     )]
-    pub(crate) output: Format,
+    pub(crate) output: Target,
     /// Tables without their first line.
     #[arg(long, global = true, display_order = 901)]
     pub(crate) no_headers: bool,
@@ -47,10 +52,44 @@ pub(crate) struct OutputArgs {
     pub(crate) quiet: bool,
 }
 
+/// How a result is written, and where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    format: Format,
+    /// Standard output, if none.
+    file: Option<PathBuf>,
+}
+
+impl Target {
+    fn parse(text: &str) -> Result<Self, String> {
+        if let Ok(format) = Format::from_str(text, false) {
+            return Ok(Self { format, file: None });
+        }
+        let path = PathBuf::from(text);
+        let format = match path.extension().and_then(|e| e.to_str()) {
+            Some("json") => Format::Json,
+            Some("yaml" | "yml") => Format::Yaml,
+            _ => {
+                let known = "table, wide, json, yaml, name";
+                return Err(format!("write one of {known}, or a file such as plan.json"));
+            }
+        };
+        Ok(Self { format, file: Some(path) })
+    }
+}
+
+fn formats() -> ArgValueCandidates {
+    ArgValueCandidates::new(|| {
+        let all = Format::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+        all.map(|value| CompletionCandidate::new(value.get_name().to_owned())).collect()
+    })
+}
+
 /// Where results and messages go.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Output {
     format: Format,
+    file: Option<PathBuf>,
     quiet: bool,
     headers: bool,
 }
@@ -68,13 +107,14 @@ pub(crate) struct Style {
 
 impl From<&OutputArgs> for Output {
     fn from(args: &OutputArgs) -> Self {
-        Self { headers: !args.no_headers, ..Self::new(args.output, args.quiet) }
+        let Target { format, file } = args.output.clone();
+        Self { headers: !args.no_headers, file, ..Self::new(format, args.quiet) }
     }
 }
 
 impl Output {
     pub(crate) fn new(format: Format, quiet: bool) -> Self {
-        Self { format, quiet, headers: true }
+        Self { format, file: None, quiet, headers: true }
     }
 
     pub(crate) fn is_json(&self) -> bool {
@@ -99,13 +139,25 @@ impl Output {
         }
     }
 
+    /// The style of tables among messages.
+    pub(crate) fn plain(&self) -> Style {
+        Style { headers: true, wide: false, colours: colour::wanted(&io::stderr()) }
+    }
+
+    /// Writes what is the result.
+    fn put(&self, text: &str) -> Result<(), Failure> {
+        let Some(file) = &self.file else { return print(text) };
+        std::fs::write(file, text)
+            .map_err(|e| Failure::new(FAILED, format!("{}: {e}", file.display())))
+    }
+
     /// Writes the result: `value` as data, or the text that `text` makes of it.
     pub(crate) fn result<T: Serialize + ?Sized>(
         &self,
         value: &T,
         text: impl FnOnce(&T) -> String,
     ) -> Result<(), Failure> {
-        print(&self.render(value, text)?)
+        self.put(&self.render(value, text)?)
     }
 
     /// The same for one thing that has a name.
@@ -116,7 +168,7 @@ impl Output {
         text: impl FnOnce(&T) -> String,
     ) -> Result<(), Failure> {
         match self.format {
-            Format::Name => print(&format!("{}\n", name.to_string())),
+            Format::Name => self.put(&format!("{}\n", name.to_string())),
             _ => self.result(value, text),
         }
     }
@@ -128,7 +180,7 @@ impl Output {
         name: impl Fn(&T) -> String,
         table: impl FnOnce(&[T]) -> Table,
     ) -> Result<(), Failure> {
-        print(&self.listed(values, name, table)?)
+        self.put(&self.listed(values, name, table)?)
     }
 
     /// What [`Self::list`] writes.
@@ -213,6 +265,22 @@ mod tests {
         let short = shortened(&format!("a{}z", "é".repeat(10_000)));
         assert!(short.starts_with("aé") && short.ends_with("éz"), "{short}");
         assert!(short.chars().count() < 610, "{short}");
+    }
+
+    #[test]
+    fn an_output_is_a_format_or_a_file() {
+        for (text, format, file) in [
+            ("json", Format::Json, None),
+            ("name", Format::Name, None),
+            ("plan.json", Format::Json, Some("plan.json")),
+            ("/tmp/a.b/x.yml", Format::Yaml, Some("/tmp/a.b/x.yml")),
+        ] {
+            let target = Target::parse(text).unwrap();
+            assert_eq!(target, Target { format, file: file.map(PathBuf::from) });
+        }
+        for bad in ["", "jsn", "plan.txt", "JSON"] {
+            assert!(Target::parse(bad).unwrap_err().contains("json"), "{bad}");
+        }
     }
 
     #[test]

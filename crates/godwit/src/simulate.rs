@@ -126,7 +126,7 @@ fn no_host(host: &HostId) -> Problem {
 }
 
 /// The plan for people.
-fn describe(plan: &FleetPlan, style: Style) -> String {
+pub(crate) fn describe(plan: &FleetPlan, style: Style) -> String {
     let mut text = String::new();
     if plan.moves.is_empty() {
         text.push_str("Nothing moves.\n");

@@ -20,8 +20,8 @@ pub use carrier::{
     Outage,
 };
 pub use fleet::{
-    Admission, Amounts, Blocked, Change, Fleet, FleetHost, FleetPlan, FleetVm, Obstacle,
-    PlannedMove, Policy, Refusal, Rule, RuleKind,
+    Admission, Amounts, Blocked, Change, Fleet, FleetHost, FleetPlan, FleetVm, MoveState, Obstacle,
+    PlanDocument, PlanGoal, PlanId, PlanRun, PlannedMove, Policy, Refusal, Rule, RuleKind, RunMove,
 };
 pub use id::{FileName, HostId, IdError, MacAddr, OwnerName, PoolName, Tier, VmId, VmName};
 pub use offer::{CpuOffer, FirmwareFile, HostOffer, PoolOffer};

@@ -51,6 +51,8 @@ codes! {
     HostUnknown = "host-unknown", 404, 4;
     /// No attempt of that id.
     AttemptUnknown = "attempt-unknown", 404, 4;
+    /// No plan of that id was applied.
+    PlanUnknown = "plan-unknown", 404, 4;
     /// A VM of that name or UUID exists.
     VmExists = "vm-exists", 409, 7;
     /// The VM has a QEMU; it must be stopped for this.
@@ -103,6 +105,8 @@ codes! {
     IdempotencyKeyReused = "idempotency-key-reused", 422, 7;
     /// What happened after the cursor is not known here any more, or not yet.
     CursorUnknown = "cursor-unknown", 410, 7;
+    /// The fleet is not as it was when the plan was made.
+    PlanDrifted = "plan-drifted", 409, 7;
     /// Too many at the same time.
     TooMany = "too-many", 429, 1;
     /// The record has changed since it was read.

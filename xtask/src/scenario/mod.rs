@@ -2,6 +2,7 @@
 
 mod client;
 mod filter;
+mod fleet;
 mod leaks;
 mod provoke;
 mod refusals;
@@ -20,6 +21,9 @@ pub(crate) enum Scenario {
     /// The OpenAPI document before other people's tools: a validator, and a client
     /// made by a generator that migrates a VM.
     Client(client::Args),
+    /// A small fleet drained, restored, rolled over and balanced, with every guest
+    /// watched.
+    Fleet(fleet::Args),
     /// Stands between an agent and a QEMU that is asked what it can.
     #[command(hide = true)]
     QmpFilter(filter::Args),
@@ -33,6 +37,7 @@ pub(crate) fn run(root: &Path, scenario: &Scenario) -> Result<()> {
     match scenario {
         Scenario::Refusals(args) => refusals::run(root, args),
         Scenario::Client(args) => client::run(root, args),
+        Scenario::Fleet(args) => fleet::run(root, args),
         Scenario::QmpFilter(args) => filter::run(args),
     }
 }

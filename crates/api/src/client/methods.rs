@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use types::{AttemptId, Code, HostId, Ownership, Problem, Progress, VmId, VmName, VmSpec};
+use types::{
+    AttemptId, Code, HostId, Ownership, PlanDocument, PlanId, PlanRun, Problem, Progress, VmId,
+    VmName, VmSpec,
+};
 use uuid::Uuid;
 
 use super::{Client, ClientError};
 use crate::body::{
     AttemptEvent, AttemptIntent, AttemptView, CordonRequest, HistoryEvent, HistoryQuery, HostView,
-    MigrateRequest, Nothing, OwnershipRequest, PreflightView, StartRequest, SyncReply, SyncRequest,
-    VmView,
+    MigrateRequest, Nothing, OwnershipRequest, PlanRequest, PreflightView, StartRequest, SyncReply,
+    SyncRequest, VmView,
 };
 use crate::console::{self, ConsoleQuery};
 use crate::contract;
@@ -20,6 +23,9 @@ use crate::path;
 
 /// For a request that is answered as fast as the controller can.
 const ANSWER: Duration = Duration::from_secs(10);
+
+/// For a plan of a large fleet.
+const PLANNING: Duration = Duration::from_secs(60);
 
 type Result<T> = std::result::Result<T, ClientError>;
 
@@ -253,6 +259,46 @@ impl Client {
     /// See [`ClientError`].
     pub async fn attempt(&self, attempt: AttemptId) -> Result<AttemptView> {
         self.ask(&contract::ATTEMPT, &attempt, &Nothing {}).await
+    }
+
+    /// A plan for a goal; nothing is touched.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn plan(&self, request: &PlanRequest) -> Result<PlanDocument> {
+        self.ask_within(&contract::PLAN_MAKE, &(), request, PLANNING).await
+    }
+
+    /// Carries a plan out.
+    ///
+    /// # Errors
+    /// `plan-drifted` where the fleet is not as it was; see [`ClientError`].
+    pub async fn apply(&self, plan: &PlanDocument) -> Result<PlanRun> {
+        self.ask_within(&contract::PLAN_APPLY, &(), plan, PLANNING).await
+    }
+
+    /// Every plan that was applied, the newest first.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn plans(&self) -> Result<Vec<PlanRun>> {
+        self.ask(&contract::PLANS, &(), &Nothing {}).await
+    }
+
+    /// A plan that was applied.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn plan_run(&self, plan: PlanId) -> Result<PlanRun> {
+        self.ask(&contract::PLAN, &plan, &Nothing {}).await
+    }
+
+    /// Lets a plan begin no more moves.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn stop_plan(&self, plan: PlanId) -> Result<PlanRun> {
+        self.ask(&contract::PLAN_STOP, &plan, &Nothing {}).await
     }
 
     /// A part of the history, the oldest first.

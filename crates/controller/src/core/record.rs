@@ -1,7 +1,7 @@
 //! The records that decisions are made upon, as the store keeps them.
 
 use serde::{Deserialize, Serialize};
-use types::{AttemptPhase, AttemptRecord, Outcome, RunState, Side, VmSpec};
+use types::{AttemptPhase, AttemptRecord, HostId, Outcome, RunState, Side, VmSpec};
 
 /// A VM, as the store keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -15,6 +15,9 @@ pub struct Vm {
     /// Rises with every request to go on after an error.
     #[serde(default)]
     pub resumes: u64,
+    /// Where it goes back to, once it was displaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<HostId>,
     /// Why it rests although it should run, as the history was last told.
     #[serde(default)]
     pub halted: Option<String>,
@@ -23,7 +26,7 @@ pub struct Vm {
 impl Vm {
     /// One that was never started.
     pub fn new(spec: VmSpec, desired: RunState) -> Self {
-        Self { spec, desired, start_generation: 0, resumes: 0, halted: None }
+        Self { spec, desired, start_generation: 0, resumes: 0, home: None, halted: None }
     }
 }
 

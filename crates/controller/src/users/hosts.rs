@@ -37,6 +37,23 @@ pub(super) async fn uncordon(call: Call<HostId, Nothing, HostView>) -> Result<Ho
     turn(call, None).await
 }
 
+/// Cordons a host for a plan, or lets VMs go there again; a host that is so already
+/// keeps the reason it has.
+pub(super) async fn turn_for(
+    shell: &Shell,
+    host: &HostId,
+    user: &str,
+    wanted: Option<Cordon>,
+) -> Result<(), Problem> {
+    let view = view(shell, host).await?;
+    let user = user.to_owned();
+    let decide = move |records: &mut Records| {
+        turned(records, &view.facts.host, &user, wanted.as_ref());
+        Ok(())
+    };
+    shell.change(Scope::host(host.clone()), decide).await
+}
+
 /// Makes it so, unless it is already.
 async fn turn<B>(
     call: Call<HostId, B, HostView>,
@@ -45,19 +62,23 @@ async fn turn<B>(
     let view = view(&call.shell, &call.at).await?;
     let user = call.user();
     let decide = move |records: &mut Records| {
-        if records.cordon.is_some() != wanted.is_some() {
-            let event = if wanted.is_some() { "host-cordoned" } else { "host-uncordoned" };
-            let reason = wanted.as_ref().and_then(|cordon| cordon.reason.as_ref());
-            let detail = match reason {
-                Some(reason) => format!("{}: {reason}", view.facts.host),
-                None => view.facts.host.to_string(),
-            };
-            records.notes = vec![Note::by(&user, event).detail(detail)];
-            records.cordon.clone_from(&wanted);
-        }
+        turned(records, &view.facts.host, &user, wanted.as_ref());
         Ok(HostView { cordon: records.cordon.clone(), ..view.clone() })
     };
     call.change(Scope::host(call.at.clone()), decide).await
+}
+
+fn turned(records: &mut Records, host: &HostId, user: &str, wanted: Option<&Cordon>) {
+    if records.cordon.is_some() == wanted.is_some() {
+        return;
+    }
+    let event = if wanted.is_some() { "host-cordoned" } else { "host-uncordoned" };
+    let detail = match wanted.and_then(|cordon| cordon.reason.as_ref()) {
+        Some(reason) => format!("{host}: {reason}"),
+        None => host.to_string(),
+    };
+    records.notes = vec![Note::by(user, event).detail(detail)];
+    records.cordon = wanted.cloned();
 }
 
 async fn view(shell: &Shell, host: &HostId) -> Result<HostView, Problem> {

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::find;
 use super::preflight::target;
-use crate::call::Call;
-use crate::core::{self, Attempt};
+use crate::call::{Call, Terms};
+use crate::core::{self, Attempt, Purpose};
 use crate::intent;
 use crate::records::{Records, Scope};
 use crate::shell::Shell;
@@ -21,15 +21,39 @@ const BLACKOUT: u64 = 300;
 /// Bytes of an attempt's secret.
 const SECRET: usize = 32;
 
+/// A migration that is to begin.
+#[derive(Debug, Clone)]
+pub(crate) struct Begin {
+    pub(crate) attempt: AttemptId,
+    pub(crate) request: MigrateRequest,
+    pub(crate) purpose: Purpose,
+    pub(crate) user: String,
+}
+
 pub(super) async fn migrate(
     call: Call<VmName, MigrateRequest, AttemptView>,
 ) -> Result<AttemptView, Problem> {
-    let request = &call.body;
-    let (id, records) = find(&call.shell, &call.at).await?;
-    let seen = call.shell.observed(id, &records);
-    let to = target(&call.shell, id, records, request.to.as_ref()).await?;
+    let begin_with = Begin {
+        attempt: AttemptId(Uuid::now_v7()),
+        request: call.body.clone(),
+        purpose: Purpose::Settle,
+        user: call.user(),
+    };
+    begin(&call.shell, call.terms.clone(), &call.at, begin_with).await
+}
+
+/// Begins a migration that passes its preflight.
+pub(crate) async fn begin(
+    shell: &Shell,
+    terms: Terms,
+    vm: &VmName,
+    wanted: Begin,
+) -> Result<AttemptView, Problem> {
+    let Begin { attempt, request, purpose, user } = wanted;
+    let (id, records) = find(shell, vm).await?;
+    let seen = shell.observed(id, &records);
+    let to = target(shell, id, records, request.to.as_ref()).await?;
     let resting = seen.is_some_and(|seen| seen.facts.state == RunState::Paused);
-    let attempt = AttemptId(Uuid::now_v7());
     let request = core::Request {
         id: attempt,
         vm: id,
@@ -38,21 +62,22 @@ pub(super) async fn migrate(
         verify: request.verify,
         blackout_budget_ms: request.blackout_budget_ms.unwrap_or(BLACKOUT),
         resting,
-        user: call.user(),
+        user,
         now_ms: now_ms(),
     };
-    let shell = call.shell.clone();
+    let inner = shell.clone();
     let decide = move |records: &mut Records| {
-        let vm = records.vm_mut()?.clone();
+        let mut vm = records.vm_mut()?.clone();
         let own = records.own.as_mut().ok_or_else(|| not_running(&vm.spec.name))?;
         if vm.desired == RunState::Stopped {
             return Err(not_running(&vm.spec.name));
         }
+        vm.home = core::home(vm.home.as_ref(), &own.owner, purpose);
         let (attempt, notes) = core::migrate(own, &vm, request.clone())?;
-        (records.attempt, records.notes) = (Some(attempt), notes);
-        view(&shell, records.attempt.as_ref())
+        (records.vm, records.attempt, records.notes) = (Some(vm), Some(attempt), notes);
+        view(&inner, records.attempt.as_ref())
     };
-    call.change(Scope::vm(id).attempt(attempt), decide).await
+    shell.change_on(terms, Scope::vm(id).attempt(attempt), decide).await
 }
 
 pub(super) async fn cancel(

@@ -2,7 +2,8 @@
 
 mod events;
 mod hosts;
-mod migrations;
+pub(crate) mod migrations;
+mod plans;
 mod preflight;
 mod vms;
 
@@ -43,6 +44,11 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .add(contract::VM_MIGRATE, migrations::migrate)
         .add(contract::VM_CANCEL, migrations::cancel)
         .add(contract::ATTEMPT, migrations::show)
+        .add(contract::PLAN_MAKE, plans::make)
+        .add(contract::PLANS, plans::list)
+        .add(contract::PLAN_APPLY, plans::apply)
+        .add(contract::PLAN, plans::show)
+        .add(contract::PLAN_STOP, plans::stop)
 }
 
 async fn history(

@@ -178,12 +178,15 @@ async fn alter<B>(
 fn view(shell: &Shell, id: VmId, records: Records) -> Result<VmView, Problem> {
     let seen = shell.observed(id, &records).map(|seen| seen.facts);
     let vm = records.vm.ok_or_else(|| unknown(&id))?;
+    let away = |home: &HostId| records.own.as_ref().is_none_or(|own| own.owner != *home);
+    let home = vm.home.filter(away);
     Ok(VmView {
         spec: vm.spec,
         ownership: records.own,
         desired: vm.desired,
         state: seen.as_ref().map(|facts| facts.state),
         halted: seen.as_ref().and_then(|facts| facts.halted.clone()),
+        home,
         error: seen.and_then(|facts| facts.error),
     })
 }

@@ -72,7 +72,8 @@ pub(crate) async fn run(args: Args, output: &Output) -> Result<(), Failure> {
         take_over: args.take_over,
         seen: String::new(),
     };
-    let mut follower = Follower { client, vm, query, line, raw: raw.is_some(), output: *output };
+    let mut follower =
+        Follower { client, vm, query, line, raw: raw.is_some(), output: output.clone() };
     let mut terminate = signal(SignalKind::terminate()).map_err(Failure::of)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::of)?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(Failure::of)?;

@@ -112,6 +112,7 @@ mod tests {
             desired,
             state,
             halted: None,
+            home: None,
             error: error.map(str::to_owned),
         }
     }

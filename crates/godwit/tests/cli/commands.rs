@@ -20,6 +20,7 @@ pub(crate) fn vm(state: Option<RunState>, desired: RunState, error: Option<&str>
         desired,
         state,
         halted: None,
+        home: None,
         error: error.map(str::to_owned),
     }
 }

@@ -328,6 +328,7 @@ impl Compiled {
 pub(super) struct SetKey<'a> {
     features: &'a [String],
     pinned: &'a [HostId],
+    barred: Vec<&'a HostId>,
     site: Option<&'a String>,
     /// Where the VM is, if that host is cordoned.
     stays: HostIndex,
@@ -339,6 +340,7 @@ impl<'a> SetKey<'a> {
         Self {
             features: &vm.cpu_features,
             pinned: &vm.pinned,
+            barred: vm.barred.keys().collect(),
             site: host.and_then(|h| h.site.as_ref()),
             stays: if host.is_some_and(|h| h.cordoned) { origin } else { NOWHERE },
         }
@@ -349,6 +351,7 @@ pub(super) fn may(fleet: &Fleet, key: &SetKey<'_>, index: HostIndex, leaving: &[
     let host = &fleet.hosts[index as usize];
     !leaving[index as usize]
         && (!host.cordoned || key.stays == index)
+        && !key.barred.contains(&&host.name)
         && (key.pinned.is_empty() || key.pinned.contains(&host.name))
         && (key.site.is_none() || host.site.is_none() || host.site.as_ref() == key.site)
         && key.features.iter().all(|f| host.cpu_features.contains(f))

@@ -41,6 +41,7 @@ mod tests {
             history: [("cpu".to_owned(), history)].into(),
             cpu_features: Vec::new(),
             pinned: Vec::new(),
+            barred: [].into(),
             dirty_rate: None,
         };
         let mut spike = vec![10; 100];

@@ -32,6 +32,7 @@ fn vm(name: &str, host: Option<&str>, memory: u64) -> FleetVm {
         history: BTreeMap::new(),
         cpu_features: Vec::new(),
         pinned: Vec::new(),
+        barred: BTreeMap::new(),
         dirty_rate: None,
     }
 }
@@ -72,6 +73,10 @@ fn change(fleet: &mut Fleet, change: &Change) {
             let host = host_of(fleet, host);
             *fleet.hosts[host].capacity.get_mut(resource).unwrap() += amount;
         }
+        Change::Remedy { vm, host, .. } => {
+            let vm = vm_of(fleet, vm);
+            fleet.vms[vm].barred.remove(host);
+        }
         Change::Pin { vm, host } => {
             let vm = vm_of(fleet, vm);
             fleet.vms[vm].pinned.push(host.clone());
@@ -85,6 +90,32 @@ fn change(fleet: &mut Fleet, change: &Change) {
             fleet.vms[vm].cpu_features.retain(|f| !features.contains(f));
         }
     }
+}
+
+#[test]
+fn a_host_that_cannot_take_a_vm_is_left_out_and_the_reason_told() {
+    let why = |remedy: Option<&str>| {
+        let problem = types::Problem::new(types::Code::BridgeMissing, "it lacks bridge br1");
+        types::Problem { remedy: remedy.map(str::to_owned), ..problem }
+    };
+    let mut fleet = Fleet {
+        hosts: vec![host("a", 100), host("b", 100), host("c", 40)],
+        vms: vec![vm("1", Some("a"), 30), vm("2", Some("a"), 50)],
+        ..Fleet::default()
+    };
+    fleet.vms[0].barred.insert("b".parse().unwrap(), why(None));
+    let plan = drain(&fleet, "a");
+    let to: Vec<_> = plan.moves.iter().map(|m| (m.vm.as_str(), m.to.as_str())).collect();
+    assert!(to.contains(&("1", "c")) && to.contains(&("2", "b")), "{to:?}");
+    fleet.vms[1].barred.insert("b".parse().unwrap(), why(Some("make the bridge")));
+    let plan = drain(&fleet, "a");
+    let [blocked] = &plan.blocked[..] else { panic!("{:?}", plan.blocked) };
+    assert!(blocked.refusals.iter().any(|r| matches!(
+        &r.obstacles[..], [Obstacle::Barred { code, .. }] if code == "bridge-missing")));
+    for wanted in &blocked.unblock {
+        change(&mut fleet, wanted);
+    }
+    assert!(drain(&fleet, "a").blocked.is_empty());
 }
 
 #[test]

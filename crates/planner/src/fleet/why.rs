@@ -31,6 +31,11 @@ pub(super) fn obstacles(
     if !known.pinned.is_empty() && !known.pinned.contains(&host.name) {
         found.push(Obstacle::Pinned);
     }
+    found.extend(known.barred.get(&host.name).map(|problem| Obstacle::Barred {
+        code: problem.code.as_str().to_owned(),
+        why: problem.detail.clone(),
+        remedy: problem.remedy.clone(),
+    }));
     let origin = known.host.as_ref().and_then(|h| compiled.host_of.get(h));
     let site = origin.and_then(|h| fleet.hosts[*h as usize].site.as_ref());
     if let (Some(site), Some(other)) = (site, &host.site)
@@ -94,6 +99,10 @@ pub(super) fn blocked(
         Obstacle::Apart { rule } | Obstacle::Spread { rule } => {
             Some(Change::Except { vm: known.name.clone(), rule: rule.clone() })
         }
+        Obstacle::Barred { remedy, .. } => {
+            let (vm, host) = (known.name.clone(), refusal.host.clone());
+            remedy.clone().map(|remedy| Change::Remedy { vm, host, remedy })
+        }
         Obstacle::Draining | Obstacle::OtherSite { .. } => None,
     };
     Blocked {
@@ -110,7 +119,10 @@ pub(super) fn blocked(
 }
 
 fn unchangeable(obstacle: &Obstacle) -> bool {
-    matches!(obstacle, Obstacle::Draining | Obstacle::OtherSite { .. })
+    matches!(
+        obstacle,
+        Obstacle::Draining | Obstacle::OtherSite { .. } | Obstacle::Barred { remedy: None, .. }
+    )
 }
 
 /// How much would have to change: what interrupts or loosens weighs more than one
@@ -126,7 +138,7 @@ fn effort(fleet: &Fleet, refusal: &Refusal) -> u64 {
         Obstacle::Pinned => 200,
         Obstacle::Room { resource, missing } => 10 + share(resource, *missing),
         Obstacle::Apart { .. } | Obstacle::Spread { .. } => 500,
-        Obstacle::CpuFeatures { .. } => 2000,
+        Obstacle::CpuFeatures { .. } | Obstacle::Barred { .. } => 2000,
         Obstacle::Draining | Obstacle::OtherSite { .. } => 1 << 40,
     });
     each.sum()

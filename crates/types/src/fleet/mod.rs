@@ -1,14 +1,18 @@
 //! A whole fleet as one document: what the planner is asked about.
 
+mod document;
 mod plan;
+mod run;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Bytes, HostId, Rate, Tier, VmName};
+use crate::{Bytes, HostId, Problem, Rate, Tier, VmName};
 
+pub use document::{PlanDocument, PlanGoal};
 pub use plan::{Admission, Blocked, Change, FleetPlan, Obstacle, PlannedMove, Refusal};
+pub use run::{MoveState, PlanId, PlanRun, RunMove};
 
 /// Amounts by resource: `memory` in bytes, `cpu` in thousandths of a core, and
 /// whatever else hosts have.
@@ -85,6 +89,9 @@ pub struct FleetVm {
     /// It may run on these hosts only.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub pinned: Vec<HostId>,
+    /// Hosts that cannot take it whatever their room, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub barred: BTreeMap<HostId, Problem>,
     /// Memory that it writes each second.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dirty_rate: Option<Bytes>,

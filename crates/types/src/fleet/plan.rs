@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{HostId, VmName};
 
 /// What to do, and what cannot be done.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct FleetPlan {
     /// The moves, in the order of their starts.
     pub moves: Vec<PlannedMove>,
@@ -28,7 +29,7 @@ pub struct FleetPlan {
 }
 
 /// A move.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct PlannedMove {
     /// The VM.
     pub vm: VmName,
@@ -39,6 +40,9 @@ pub struct PlannedMove {
     pub to: HostId,
     /// Moves of one wave wait only for moves of earlier ones.
     pub wave: usize,
+    /// Moves of this plan, by their place in it, that must have ended before it starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after: Vec<usize>,
     /// When it starts, from the plan's beginning.
     pub start_seconds: f64,
     /// How long it is forecast to take.
@@ -55,7 +59,7 @@ pub struct PlannedMove {
 }
 
 /// A VM that finds no place.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Blocked {
     /// The VM.
     pub vm: VmName,
@@ -70,7 +74,7 @@ pub struct Blocked {
 }
 
 /// Why a host cannot take a VM.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Refusal {
     /// The host.
     pub host: HostId,
@@ -79,7 +83,7 @@ pub struct Refusal {
 }
 
 /// What stands against a VM running on a host.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
 pub enum Obstacle {
     /// The host gets no more VMs.
@@ -105,6 +109,16 @@ pub enum Obstacle {
         /// How much more it would have to have.
         missing: u64,
     },
+    /// The VM cannot go there, whatever the room.
+    Barred {
+        /// The problem's code.
+        code: String,
+        /// Why, in a sentence.
+        why: String,
+        /// What would make it work.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        remedy: Option<String>,
+    },
     /// A rule keeps the VM apart from one that is there.
     Apart {
         /// The rule.
@@ -118,7 +132,7 @@ pub enum Obstacle {
 }
 
 /// A change of the fleet that removes an obstacle.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "change", rename_all = "kebab-case")]
 pub enum Change {
     /// Let the host have VMs again.
@@ -134,6 +148,15 @@ pub enum Change {
         resource: String,
         /// How much.
         amount: u64,
+    },
+    /// Make the host one that the VM can run on.
+    Remedy {
+        /// The VM.
+        vm: VmName,
+        /// The host.
+        host: HostId,
+        /// What.
+        remedy: String,
     },
     /// Pin the VM to this host too.
     Pin {
@@ -159,7 +182,7 @@ pub enum Change {
 }
 
 /// Whether the protected VMs find a place after hosts have failed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Admission {
     /// So many failures at once.
     pub failures: u32,
@@ -181,6 +204,7 @@ impl fmt::Display for Obstacle {
                 write!(f, "lacks the CPU features {}", missing.join(", "))
             }
             Self::Room { resource, missing } => write!(f, "lacks {missing} of {resource}"),
+            Self::Barred { why, .. } => f.write_str(why),
             Self::Apart { rule } => write!(f, "has a VM that rule {rule} keeps apart"),
             Self::Spread { rule } => write!(f, "is in a domain that rule {rule} has enough in"),
         }
@@ -194,6 +218,7 @@ impl fmt::Display for Change {
             Self::Free { host, resource, amount } => {
                 write!(f, "free {amount} of {resource} on {host}")
             }
+            Self::Remedy { remedy, .. } => f.write_str(remedy),
             Self::Pin { vm, host } => write!(f, "pin {vm} to {host} too"),
             Self::Except { vm, rule } => write!(f, "take {vm} out of rule {rule}"),
             Self::DropFeatures { vm, features } => {
