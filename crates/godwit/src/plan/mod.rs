@@ -12,7 +12,7 @@ use types::{HostId, PlanDocument, PlanGoal, PlanId, PlanRun};
 
 use crate::complete;
 use crate::connect::Connect;
-use crate::failure::{Failure, USAGE};
+use crate::failure::Failure;
 use crate::files;
 use crate::output::Output;
 use crate::watch::Watch;
@@ -176,6 +176,5 @@ async fn show(plan: &str, connect: Connect, watch: Watch, output: &Output) -> Re
 }
 
 fn read(file: &std::path::Path) -> Result<PlanDocument, Failure> {
-    let text = files::text_up_to(file, MAX)?;
-    serde_json::from_str(&text).map_err(|e| Failure::new(USAGE, format!("{}: {e}", file.display())))
+    files::json(file, MAX)
 }
