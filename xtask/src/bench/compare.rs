@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 use guest::Dirty;
-use types::{Bytes, Rate};
+use guest::fill::Mix;
+use types::{Bytes, Outage, Rate};
 
 use super::contestant::Contestant;
+use super::cutter::Cutter;
 use super::options::{Options, Setting};
 use super::results::{self, Machine, Measured, Report, Run};
 use super::rig::{Manner, Rig};
@@ -41,6 +43,8 @@ struct Plan {
     runs: u32,
     /// Hosts keep the memory of VMs that left.
     retains: bool,
+    /// The link is cut in each move; before each of Godwit's there is one without.
+    cuts: bool,
 }
 
 impl Plan {
@@ -52,19 +56,20 @@ impl Plan {
             contestants: Contestant::ALL.to_vec(),
             runs: 5,
             retains: false,
+            cuts: false,
         }
     }
 }
 
 /// # Errors
 /// The lab breaks, or a guest is lost.
-pub(super) fn migrate(root: &Path, options: &Options) -> Result<()> {
+pub(super) fn migrate(root: &Path, options: &Options) -> Result<Report> {
     measure(root, options, Plan::usual("migrate"), |_| {})
 }
 
 /// # Errors
 /// The lab breaks, or a guest is lost.
-pub(super) fn homeward(root: &Path, options: &ReturnOptions) -> Result<()> {
+pub(super) fn homeward(root: &Path, options: &ReturnOptions) -> Result<Report> {
     let away = Some(Duration::from_secs(options.away.into()));
     let manner = Manner { away, reboot: options.reboot, ..Manner::usual() };
     let plan = Plan { manner, retains: true, ..Plan::usual("return") };
@@ -77,7 +82,7 @@ pub(super) fn homeward(root: &Path, options: &ReturnOptions) -> Result<()> {
 
 /// # Errors
 /// The lab breaks, or a guest is lost.
-pub(super) fn hot(root: &Path, options: &Options) -> Result<()> {
+pub(super) fn hot(root: &Path, options: &Options) -> Result<Report> {
     let mut plan = Plan::usual("hot");
     let setting = &mut plan.setting;
     let link = options.link.map_or(setting.link_bits_per_second, super::options::Link::rate);
@@ -93,7 +98,7 @@ pub(super) fn hot(root: &Path, options: &Options) -> Result<()> {
 
 /// # Errors
 /// The lab breaks, or a guest is lost.
-pub(super) fn fast(root: &Path, options: &Options) -> Result<()> {
+pub(super) fn fast(root: &Path, options: &Options) -> Result<Report> {
     let mut plan = Plan::usual("fast");
     plan.setting.link_bits_per_second = None;
     measure(root, options, plan, |report| {
@@ -106,7 +111,32 @@ pub(super) fn fast(root: &Path, options: &Options) -> Result<()> {
 
 /// # Errors
 /// The lab breaks, or a guest is lost.
-pub(super) fn blackout(root: &Path, options: &Options) -> Result<()> {
+pub(super) fn cut(root: &Path, options: &Options) -> Result<Report> {
+    let mut plan = Plan { cuts: true, ..Plan::usual("cut") };
+    plan.contestants = vec![Contestant::Godwit, Contestant::Precopy, Contestant::Multifd];
+    // What is rewritten, or compresses now more and now less, would hide what was
+    // sent twice.
+    plan.setting.roles.dirty = None;
+    if let Some(fill) = &mut plan.setting.roles.fill {
+        fill.mix = Mix { zero: 0, text: 0, heap: 0, random: 100, same: 0 };
+    }
+    plan.manner.proxied = true;
+    measure(root, options, plan, |report| {
+        verdicts(report);
+        let own = report.contestants.get(&Contestant::Godwit);
+        if let (Some(own), Some(calm)) = (own, &report.undisturbed) {
+            let more = own.medians.wire_bytes - calm.medians.wire_bytes;
+            let cuts = own.runs.iter().filter_map(|r| r.cuts).map(|c| c.copy + c.tail).max();
+            let mib = more / f64::from(1 << 20);
+            eprintln!("godwit with {} cuts: {mib:.1} MiB more than without", cuts.unwrap_or(0));
+            report.more.insert("more_wire_bytes_than_without_cuts".into(), more.into());
+        }
+    })
+}
+
+/// # Errors
+/// The lab breaks, or a guest is lost.
+pub(super) fn blackout(root: &Path, options: &Options) -> Result<Report> {
     let mut plan = Plan::usual("blackout");
     plan.setting.link_bits_per_second = None;
     plan.setting.memory_bytes = Bytes::mib(256);
@@ -146,7 +176,7 @@ fn measure(
     options: &Options,
     mut plan: Plan,
     more: impl FnOnce(&mut Report),
-) -> Result<()> {
+) -> Result<Report> {
     plan.setting = plan.setting.with(options)?;
     plan.runs = options.runs.unwrap_or(plan.runs);
     if !options.contestants.is_empty() {
@@ -157,14 +187,21 @@ fn measure(
     setup::run(options.yes, options.parts.qemu.is_some())?;
     let godwit = fleet::build(root, !options.debug)?;
     setup::become_root(&godwit)?;
+    let cutter = plan.cuts.then(Cutter::listen).transpose()?;
+    // Both longer than a cut.
+    let outage = Outage { tail_seconds: 20, ..Outage::default() };
     let shape = Shape {
+        proxy: plan.cuts,
+        points: cutter.as_ref().map(|c| c.socket().to_owned()),
+        outage: plan.cuts.then_some(outage),
         link: plan.setting.link_bits_per_second,
         retain_seconds: (!plan.retains).then_some(0),
         ..Shape::plain(&options.parts)
     };
     let machine = Machine::look();
     let fleet = Fleet::up(&godwit, &shape)?;
-    let played = play(&fleet, &plan).inspect_err(|_| eprintln!("{}", fleet.logs()));
+    let played =
+        play(&fleet, &plan, cutter.as_ref()).inspect_err(|_| eprintln!("{}", fleet.logs()));
     fleet.down()?;
     let played = played?;
     let (ratios, ratios_to) = results::ratios(&played.contestants);
@@ -178,6 +215,7 @@ fn measure(
         nonzero_bytes: played.nonzero_bytes,
         physical_seconds: physical.map(|r| played.nonzero_bytes as f64 * 8.0 / r.0 as f64),
         contestants: played.contestants,
+        undisturbed: played.undisturbed,
         unavailable: played.unavailable,
         ratios,
         ratios_to,
@@ -189,7 +227,7 @@ fn measure(
     if options.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     }
-    Ok(())
+    Ok(report)
 }
 
 /// What came out of all moves.
@@ -197,12 +235,13 @@ struct Played {
     qemu: String,
     nonzero_bytes: u64,
     contestants: BTreeMap<Contestant, Measured>,
+    undisturbed: Option<Measured>,
     unavailable: BTreeMap<Contestant, String>,
     guests: BTreeMap<&'static str, String>,
 }
 
 /// Moves the guests, contestant after contestant, round after round.
-fn play(fleet: &Fleet, plan: &Plan) -> Result<Played> {
+fn play(fleet: &Fleet, plan: &Plan, cutter: Option<&Cutter>) -> Result<Played> {
     let hosts = fleet.ask(async |c| c.hosts().await)?;
     let qemu = hosts.first().map(|h| h.facts.qemu.clone()).unwrap_or_default();
     let mut rig = Rig::build(fleet, &plan.setting, plan.manner, &plan.contestants)?;
@@ -215,6 +254,7 @@ fn play(fleet: &Fleet, plan: &Plan) -> Result<Played> {
             None => drop(runs.insert(*contestant, Vec::new())),
         }
     }
+    let mut undisturbed = Vec::new();
     let present: Vec<Contestant> = runs.keys().copied().collect();
     for round in 0..plan.runs {
         // None is always the first, and none always follows the same one.
@@ -224,27 +264,34 @@ fn play(fleet: &Fleet, plan: &Plan) -> Result<Played> {
             order.reverse();
         }
         for contestant in order {
-            let run = rig.run(contestant)?;
+            if contestant == Contestant::Godwit && cutter.is_some() {
+                let run = rig.run(contestant, None)?;
+                tell(contestant, &run);
+                undisturbed.push(run);
+            }
+            let run = rig.run(contestant, cutter)?;
             tell(contestant, &run);
             runs.entry(contestant).or_default().push(run);
         }
     }
     let guests = rig.finish()?.into_iter().collect();
     let contestants = runs.into_iter().map(|(c, runs)| (c, Measured::of(runs))).collect();
-    Ok(Played { qemu, nonzero_bytes, contestants, unavailable, guests })
+    let undisturbed = (!undisturbed.is_empty()).then(|| Measured::of(undisturbed));
+    Ok(Played { qemu, nonzero_bytes, contestants, undisturbed, unavailable, guests })
 }
 
 fn tell(contestant: Contestant, run: &Run) {
     let blackout = run.blackout_seconds.map_or("-".into(), |s| format!("{:.0} ms", s * 1e3));
     eprintln!(
         "{:<13} total {:.2} s, ready {:.2} s, wire {:.1} MiB, blackout {blackout}, CPU {:.2} s, \
-         dirtied {:.1} MiB/s{}",
+         dirtied {:.1} MiB/s{}{}",
         contestant.name(),
         run.total_seconds,
         run.prepare_seconds,
         run.wire_bytes as f64 / 1_048_576.0,
         run.cpu_seconds,
         run.dirtied_bytes_per_second / 1_048_576.0,
+        run.cuts.map_or(String::new(), |c| format!(", cut {} + {} times", c.copy, c.tail)),
         run.failure.as_ref().map_or(String::new(), |why| format!(": {why}"))
     );
 }

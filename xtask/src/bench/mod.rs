@@ -5,11 +5,13 @@
 
 mod compare;
 mod contestant;
+mod cutter;
 mod meter;
 mod options;
 mod plain;
 mod results;
 mod rig;
+mod smoke;
 mod tls;
 
 use std::ffi::OsString;
@@ -17,10 +19,12 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 
 use crate::proc;
 use options::Options;
+use results::Report;
+pub(crate) use smoke::run as smoke;
 
 /// All sections of the planner's bench take about two hours.
 const PLANNER_LIMIT: Duration = Duration::from_secs(8 * 60 * 60);
@@ -36,6 +40,9 @@ pub(crate) enum Bench {
     Hot(Options),
     /// The same as `migrate`, over a link that is as fast as it is.
     Fast(Options),
+    /// Every connection is reset and new ones are refused for five seconds: three times
+    /// in the copy, once when the VM is stopped.
+    Cut(Options),
     /// An idle guest of 256 MiB, moved 300 times: how long it is stopped.
     Blackout(Options),
     /// The planner on published instances, beside the best results known.
@@ -53,12 +60,20 @@ pub(crate) enum Bench {
 /// The lab breaks, or a guest is lost.
 pub(crate) fn run(root: &Path, bench: &Bench) -> Result<()> {
     match bench {
+        Bench::Planner { args } => planner(root, args),
+        moves => measure(root, moves).map(drop),
+    }
+}
+
+fn measure(root: &Path, bench: &Bench) -> Result<Report> {
+    match bench {
         Bench::Migrate(options) => compare::migrate(root, options),
         Bench::Return(options) => compare::homeward(root, options),
         Bench::Hot(options) => compare::hot(root, options),
         Bench::Fast(options) => compare::fast(root, options),
+        Bench::Cut(options) => compare::cut(root, options),
         Bench::Blackout(options) => compare::blackout(root, options),
-        Bench::Planner { args } => planner(root, args),
+        Bench::Planner { .. } => bail!("the planner's bench moves no VM"),
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use types::PageCounts;
 
 use super::contestant::Contestant;
+use super::cutter::Cuts;
 use super::options::Setting;
 use crate::proc;
 
@@ -40,6 +41,9 @@ pub(super) struct Run {
     /// Most anonymous memory of one carrier.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) carrier_bytes: Option<u64>,
+    /// How often the link was cut.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) cuts: Option<Cuts>,
     /// Passes over memory, as Godwit reports them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rounds: Option<u64>,
@@ -59,6 +63,8 @@ pub(super) struct Medians {
     pub(super) wire_bytes: f64,
     pub(super) blackout_seconds: Option<f64>,
     pub(super) cpu_seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) carrier_bytes: Option<f64>,
 }
 
 /// One contestant's runs.
@@ -98,6 +104,9 @@ pub(super) struct Report {
     /// How long the link takes for these bytes as they are.
     pub(super) physical_seconds: Option<f64>,
     pub(super) contestants: BTreeMap<Contestant, Measured>,
+    /// Godwit's moves over the same link without the cuts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) undisturbed: Option<Measured>,
     /// Ways that this QEMU does not have, and what it says of them.
     pub(super) unavailable: BTreeMap<Contestant, String>,
     /// Godwit over the best of the others on each measure.
@@ -175,6 +184,7 @@ impl Measured {
                 wire_bytes: median(|r| Some(r.wire_bytes as f64)),
                 blackout_seconds: middle(&blackouts),
                 cpu_seconds: median(|r| Some(r.cpu_seconds)),
+                carrier_bytes: middle(&of(|r| r.carrier_bytes.map(|b| b as f64))),
             },
             blackout_p50_seconds: percentile(&blackouts, 50),
             blackout_p99_seconds: percentile(&blackouts, 99),
@@ -242,6 +252,7 @@ pub(super) fn verdict(result: &Measured) -> Value {
         "total_seconds": result.medians.total_seconds,
         "blackout_seconds": result.medians.blackout_seconds,
         "wire_bytes": result.medians.wire_bytes,
+        "cuts": result.runs.iter().filter_map(|run| run.cuts).collect::<Vec<_>>(),
         "failure": result.runs.iter().find_map(|run| run.failure.clone()),
     })
 }
@@ -263,21 +274,21 @@ pub(super) fn table(report: &Report) {
         report.physical_seconds.map(|s| format!(": {s:.2} s on this link as they are"));
     eprintln!("{mib} MiB are not zero{}", on_the_link.unwrap_or_default());
     eprintln!(
-        "\n{:<14}{:>9}{:>9}{:>10}{:>12}{:>8}{:>11}",
-        "", "total s", "ready s", "wire MiB", "blackout ms", "CPU s", "completed"
+        "\n{:<14}{:>9}{:>9}{:>10}{:>13}{:>8}{:>11}{:>13}",
+        "", "total s", "ready s", "wire MiB", "blackout ms", "CPU s", "completed", "carrier MiB"
     );
     for (contestant, result) in &report.contestants {
         let m = &result.medians;
         eprintln!(
-            "{:<14}{:>9.2}{:>9.2}{:>10.1}{:>12}{:>8.2}{:>8}/{}",
+            "{:<14}{:>9.2}{:>9.2}{:>10.1}{:>13}{:>8.2}{:>11}{:>13}",
             contestant.name(),
             m.total_seconds,
             m.prepare_seconds,
             m.wire_bytes / 1_048_576.0,
             m.blackout_seconds.map_or("-".into(), |s| format!("{:.0}", s * 1e3)),
             m.cpu_seconds,
-            result.completed_runs,
-            result.runs.len()
+            format!("{}/{}", result.completed_runs, result.runs.len()),
+            m.carrier_bytes.map_or("-".into(), |b| format!("{:.1}", b / 1_048_576.0))
         );
     }
     for (contestant, why) in &report.unavailable {

@@ -9,6 +9,7 @@ use lab::witness::BeatWitness;
 use types::{AttemptPhase, Outcome, RunState, VmName};
 
 use super::contestant::Contestant;
+use super::cutter::{Armed, Cutter};
 use super::meter::Meter;
 use super::options::Setting;
 use super::plain::{Plain, PlainOrder, Recipe, whole_memory};
@@ -145,18 +146,18 @@ impl<'a> Rig<'a> {
         }
     }
 
-    /// Moves a guest once.
+    /// Moves a guest once, while `cutter` cuts the link.
     ///
     /// # Errors
     /// The lab or a guest breaks; a move that does not complete is a result.
-    pub(super) fn run(&mut self, contestant: Contestant) -> Result<Run> {
+    pub(super) fn run(&mut self, contestant: Contestant, cutter: Option<&Cutter>) -> Result<Run> {
         match contestant {
-            Contestant::Godwit => self.run_godwit(),
-            way => self.run_plain(way),
+            Contestant::Godwit => self.run_godwit(cutter),
+            way => self.run_plain(way, cutter),
         }
     }
 
-    fn run_godwit(&mut self) -> Result<Run> {
+    fn run_godwit(&mut self, cutter: Option<&Cutter>) -> Result<Run> {
         if self.plain.is_some() {
             self.resume_ours()?;
         }
@@ -172,15 +173,16 @@ impl<'a> Rig<'a> {
             proc::pause(away)?;
         }
         self.settle(ip)?;
-        let run = self.move_ours(ip)?;
+        let run = self.move_ours(ip, cutter)?;
         if self.plain.is_some() {
             self.pause_ours()?;
         }
         Ok(run)
     }
 
-    fn move_ours(&self, ip: IpAddr) -> Result<Run> {
+    fn move_ours(&self, ip: IpAddr, cutter: Option<&Cutter>) -> Result<Run> {
         let from = self.owner()?;
+        let armed = cutter.map(|c| self.arm(c, other(&from))).transpose()?;
         let dirtied = Dirtied::begin(self.vm_ip)?;
         let meter = Meter::start(self.fleet.dir(), &from)?;
         let (begun, ordered) = (Instant::now(), self.beats.now());
@@ -201,6 +203,7 @@ impl<'a> Rig<'a> {
         let moved = migration.end()?;
         let (took, cost, arrived) = (begun.elapsed(), meter.cost()?, self.beats.now());
         drop(meter);
+        let cuts = armed.map(Armed::end).transpose()?;
         let (report, completed) = (moved.report, !late && moved.exit == 0);
         ensure!(
             completed || report.outcome != Some(Outcome::Completed) || late,
@@ -226,17 +229,19 @@ impl<'a> Rig<'a> {
             cpu_seconds: cost.cpu_seconds,
             dirtied_bytes_per_second: dirtied.rate(self.vm_ip)?,
             carrier_bytes: Some(cost.carrier_bytes),
+            cuts,
             rounds: Some(report.rounds),
             pages: Some(report.pages),
             reported_blackout_seconds: report.blackout_seconds,
         })
     }
 
-    fn run_plain(&mut self, way: Contestant) -> Result<Run> {
+    fn run_plain(&mut self, way: Contestant, cutter: Option<&Cutter>) -> Result<Run> {
         let from = self.plain.take().context("no plain QEMU")?;
         from.cont(self.fleet)?;
         let ip = self.plain_ip.into();
         self.settle(ip)?;
+        let armed = cutter.map(|c| self.arm(c, other(from.host()))).transpose()?;
         let dirtied = Dirtied::begin(self.plain_ip)?;
         let meter = Meter::start(self.fleet.dir(), from.host())?;
         let (begun, ordered) = (Instant::now(), self.beats.now());
@@ -249,6 +254,7 @@ impl<'a> Rig<'a> {
         let went = from.migrate(self.fleet, &mut to, &order)?;
         let (took, cost, arrived) = (begun.elapsed(), meter.cost()?, self.beats.now());
         drop(meter);
+        let cuts = armed.map(Armed::end).transpose()?;
         let travels = ready + went.travelled;
         self.alive(ip)?;
         let rate = dirtied.rate(self.plain_ip)?;
@@ -267,6 +273,7 @@ impl<'a> Rig<'a> {
             wire_bytes: cost.wire_bytes,
             cpu_seconds: cost.cpu_seconds,
             dirtied_bytes_per_second: rate,
+            cuts,
             ..Run::default()
         })
     }
@@ -286,6 +293,12 @@ impl<'a> Rig<'a> {
         let plan = self.fleet.plan();
         let number = plan.number(host)?;
         Ok(if self.manner.proxied { plan.proxy(number) } else { plan.host(number) })
+    }
+
+    /// All cuts of the copy lie in its first half, however well it compresses.
+    fn arm<'c>(&self, cutter: &'c Cutter, to: &str) -> Result<Armed<'c>> {
+        let content = self.setting.roles.fill.map_or(0, |fill| u64::from(fill.mib) << 20);
+        cutter.arm(self.fleet.dir(), to, content / 10)
     }
 
     fn owner(&self) -> Result<String> {
