@@ -74,6 +74,10 @@ pub struct AgentConfig {
     /// half of it when absent.
     #[serde(default)]
     pub retain_memory: Option<Bytes>,
+    /// How much of `state_dir` copies of such images may take, so that they outlive a reboot.
+    /// They are the memory of guests, as it was.
+    #[serde(default)]
+    pub retain_disk: Bytes,
     /// Bridges that NICs may be plugged into.
     #[serde(default)]
     pub bridges: Vec<PoolName>,
@@ -163,6 +167,7 @@ impl AgentConfig {
                     _ => Duration::ZERO,
                 },
                 memory: self.retain_memory.unwrap_or(Bytes(self.memory_size.0 / 2)),
+                disk: self.retain_disk,
             },
             hugepages: self.hugepages_dir.clone().map(|dir| vmm::HugePages { dir, size }),
             uefi: uefi.map(|(code, vars)| vmm::UefiFiles { code, vars }),

@@ -155,7 +155,11 @@ mod tests {
             state_dir: dir.to_owned(),
             memory_dir: dir.to_owned(),
             memory_size: Bytes(0),
-            retain: crate::Retain { age: std::time::Duration::ZERO, memory: Bytes(0) },
+            retain: crate::Retain {
+                age: std::time::Duration::ZERO,
+                memory: Bytes(0),
+                disk: Bytes(0),
+            },
             hugepages: None,
             uefi: None,
             device_pools: Default::default(),

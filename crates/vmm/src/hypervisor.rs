@@ -13,6 +13,7 @@ use crate::machines::Machines;
 use crate::memory::MemoryStore;
 use crate::pools::Marks;
 use crate::record::InstanceRecord;
+use crate::retained::Images as RetainedImages;
 use crate::scope::Scopes;
 use crate::taps::{self, Tap};
 use crate::{Accel, Facts, HostConfig, VmmError, argv, dirs, roms};
@@ -64,7 +65,9 @@ impl Hypervisor {
     pub async fn open(config: HostConfig) -> Result<Self, VmmError> {
         dirs::private(&config.run_dir)?;
         dirs::private(&config.state_dir)?;
-        let memory = MemoryStore::open(&config.memory_dir, config.memory_size, config.retain)?;
+        let images = RetainedImages::new(&config.memory_dir, config.retain)
+            .on_disk(&config.state_dir.join("retained"))?;
+        let memory = MemoryStore::open(&config.memory_dir, config.memory_size, images)?;
         let hugepages = config.hugepages.as_ref().map(MemoryStore::open_huge).transpose()?;
         let boot_id = Path::new("/proc/sys/kernel/random/boot_id");
         let boot_id = std::fs::read_to_string(boot_id).map_err(VmmError::io("read", boot_id))?;

@@ -48,9 +48,8 @@ pub(crate) struct MemoryStore {
 impl MemoryStore {
     /// Mounts a tmpfs, adopts the one that is there, or takes the plain directory
     /// where mounting is not permitted.
-    pub(crate) fn open(dir: &Path, size: Bytes, retain: Retain) -> Result<Self, VmmError> {
+    pub(crate) fn open(dir: &Path, size: Bytes, images: Images) -> Result<Self, VmmError> {
         dirs::private(dir)?;
-        let images = Images::new(dir, retain);
         let store = |kind| Self { dir: dir.to_owned(), kind, images };
         if is_own(dir, TMPFS).map_err(VmmError::io("look at", dir))? {
             // It may have been made with another size; smaller than what is used is refused.
@@ -79,7 +78,8 @@ impl MemoryStore {
     pub(crate) fn open_huge(huge: &HugePages) -> Result<Self, VmmError> {
         let dir = &huge.dir;
         dirs::private(dir)?;
-        let images = Images::new(dir, Retain { age: Duration::ZERO, memory: Bytes(0) });
+        let images =
+            Images::new(dir, Retain { age: Duration::ZERO, memory: Bytes(0), disk: Bytes(0) });
         let store = Self { dir: dir.clone(), kind: Kind::Huge, images };
         if is_own(dir, HUGETLBFS).map_err(VmmError::io("look at", dir))? {
             return Ok(store);
@@ -99,7 +99,8 @@ impl MemoryStore {
     /// whether it is an image.
     pub(crate) fn create_or_take(&self, vm: VmId, row: &BlockPlacement) -> Result<bool, VmmError> {
         if !self.images.take(vm, row)? {
-            return self.create(&row.file, Bytes(row.length)).map(|()| false);
+            self.create(&row.file, Bytes(row.length))?;
+            return Ok(self.images.fill(vm, row));
         }
         // Zero pages were holes in it.
         let fill = || -> io::Result<()> {
@@ -241,12 +242,17 @@ mod tests {
 
     use super::*;
 
-    const RETAIN: Retain = Retain { age: Duration::from_secs(60), memory: Bytes(1 << 30) };
+    const RETAIN: Retain =
+        Retain { age: Duration::from_secs(60), memory: Bytes(1 << 30), disk: Bytes(0) };
+
+    fn images(dir: &Path) -> Images {
+        Images::new(dir, RETAIN)
+    }
 
     #[test]
     fn images_go_first_when_memory_is_short() {
         let dir = Mounted(tempfile::tempdir().unwrap());
-        let store = MemoryStore::open(dir.0.path(), Bytes::mib(8), RETAIN).unwrap();
+        let store = MemoryStore::open(dir.0.path(), Bytes::mib(8), images(dir.0.path())).unwrap();
         let vm = VmId(uuid::Uuid::from_u128(1));
         let row = |name: &str, mib: u64| BlockPlacement {
             block: "pc.ram".into(),
@@ -266,6 +272,47 @@ mod tests {
         assert_eq!((store.usage().1, store.images().size()), (Bytes::mib(6), Bytes(0)));
     }
 
+    #[test]
+    fn an_image_on_disk_outlives_the_memory_file_system() {
+        let disk = tempfile::tempdir().unwrap();
+        let open = |dir: &Path| {
+            let policy = Retain { disk: Bytes(1 << 30), ..RETAIN };
+            let images = Images::new(dir, policy).on_disk(disk.path()).unwrap();
+            MemoryStore::open(dir, Bytes::mib(8), images).unwrap()
+        };
+        let vm = VmId(uuid::Uuid::from_u128(1));
+        let row = |store: &MemoryStore| BlockPlacement {
+            block: "pc.ram".into(),
+            file: store.path("m"),
+            offset: 0,
+            length: 1 << 20,
+        };
+        let content: Vec<u8> = (0..1 << 20).map(|n: u32| (n >> 13) as u8).collect();
+        {
+            let dir = Mounted(tempfile::tempdir().unwrap());
+            let store = open(dir.0.path());
+            let row = row(&store);
+            assert!(!store.create_or_take(vm, &row).unwrap());
+            fs::write(&row.file, &content).unwrap();
+            store.images().keep(vm, &row).unwrap();
+            let until = std::time::Instant::now() + Duration::from_secs(30);
+            while fs::read_dir(disk.path()).unwrap().flatten().all(|e| e.file_name().len() < 32) {
+                assert!(std::time::Instant::now() < until);
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        // Another boot: memory is empty.
+        let dir = Mounted(tempfile::tempdir().unwrap());
+        let store = open(dir.0.path());
+        let row = row(&store);
+        assert!(store.create_or_take(vm, &row).unwrap());
+        assert!(fs::read(&row.file).unwrap() == content);
+        store.remove(&row.file).unwrap();
+        // A VM that boots anew has no use for it.
+        store.images().drop_of(vm, &row).unwrap();
+        assert!(!store.create_or_take(vm, &row).unwrap());
+    }
+
     struct Mounted(tempfile::TempDir);
 
     impl Drop for Mounted {
@@ -277,7 +324,7 @@ mod tests {
     #[test]
     fn a_full_store_says_so_and_keeps_nothing() {
         let dir = Mounted(tempfile::tempdir().unwrap());
-        let store = MemoryStore::open(dir.0.path(), Bytes::mib(8), RETAIN).unwrap();
+        let store = MemoryStore::open(dir.0.path(), Bytes::mib(8), images(dir.0.path())).unwrap();
         let (a, b) = (store.path("a"), store.path("b"));
         store.create(&a, Bytes::mib(6)).unwrap();
         assert_eq!(fs::metadata(&a).unwrap().mode() & 0o777, 0o600);
@@ -286,7 +333,7 @@ mod tests {
         assert_eq!(store.list().unwrap(), vec![a.clone()]);
         assert_eq!(store.usage(), (Bytes::mib(8), Bytes::mib(6)));
         // Adopted with what is in it, and with its new size.
-        let store = MemoryStore::open(dir.0.path(), Bytes::mib(12), RETAIN).unwrap();
+        let store = MemoryStore::open(dir.0.path(), Bytes::mib(12), images(dir.0.path())).unwrap();
         store.create(&b, Bytes::mib(4)).unwrap();
         assert!(matches!(store.create(&b, Bytes::mib(2)), Err(VmmError::Io { .. })));
         for path in [&a, &b, &b] {
@@ -299,7 +346,7 @@ mod tests {
     fn a_plain_directory_keeps_its_limit() {
         let dir = tempfile::tempdir().unwrap();
         let kind = Kind::Plain(Bytes::mib(4));
-        let images = Images::new(dir.path(), RETAIN);
+        let images = images(dir.path());
         let store = MemoryStore { dir: dir.path().to_owned(), kind, images };
         store.create(&store.path("a"), Bytes::mib(2)).unwrap();
         let error = store.create(&store.path("b"), Bytes::mib(4)).unwrap_err();

@@ -3,17 +3,24 @@
 //! An image is a file of its own name, made by renaming a memory file whose QEMU is
 //! dead, and gone by renaming it back before anything writes to it. So it is held by
 //! one instance or by nobody, and what an attempt left half written never becomes one.
-//! What is in it is hashed when it is used; nothing about it is written down.
+//! What is in it is hashed when it is used; nothing about it is written down. Where the
+//! policy allows it, a copy on disk outlives the host's reboot.
 
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, SystemTime};
 
 use types::{BlockPlacement, Bytes, VmId};
 
 use crate::{VmmError, dirs};
+
+mod disk;
+
+use disk::Disk;
 
 /// Name of the folder.
 pub(crate) const FOLDER: &str = "retained";
@@ -25,6 +32,8 @@ pub struct Retain {
     pub age: Duration,
     /// No more is kept, whatever is free.
     pub memory: Bytes,
+    /// No more is kept on disk, for hosts that reboot; zero keeps nothing there.
+    pub disk: Bytes,
 }
 
 /// The images of one memory file system.
@@ -32,18 +41,25 @@ pub struct Retain {
 pub(crate) struct Images {
     dir: PathBuf,
     policy: Retain,
+    disk: Option<Arc<Disk>>,
 }
 
 impl Images {
     pub(crate) fn new(memory: &Path, policy: Retain) -> Self {
-        Self { dir: memory.join(FOLDER), policy }
+        Self { dir: memory.join(FOLDER), policy, disk: None }
     }
 
-    /// Opaque: whoever reads the folder learns of no VM.
+    /// Copies of images go to this folder too, if the policy allows for any.
+    pub(crate) fn on_disk(mut self, dir: &Path) -> Result<Self, VmmError> {
+        if self.policy.disk.0 > 0 && !self.policy.age.is_zero() {
+            let Retain { age, disk, .. } = self.policy;
+            self.disk = Some(Arc::new(Disk::open(dir, disk.0, age)?));
+        }
+        Ok(self)
+    }
+
     fn path(&self, vm: VmId, block: &str) -> PathBuf {
-        let mut hasher = blake3::Hasher::new_derive_key("godwit retained image's name");
-        hasher.update(vm.0.as_bytes()).update(block.as_bytes());
-        self.dir.join(&hasher.finalize().to_hex()[..32])
+        self.dir.join(name(vm, block))
     }
 
     /// Keeps a block's file, of which the policy allows to keep it; removes it otherwise.
@@ -56,8 +72,36 @@ impl Images {
         }
         while self.size().0 + row.length > self.policy.memory.0 && self.drop_oldest() {}
         dirs::private(&self.dir)?;
-        fs::rename(&row.file, self.path(vm, &row.block))
-            .map_err(VmmError::io("keep memory file", &row.file))
+        let path = self.path(vm, &row.block);
+        fs::rename(&row.file, &path).map_err(VmmError::io("keep memory file", &row.file))?;
+        self.copy_to_disk(name(vm, &row.block), &path);
+        Ok(())
+    }
+
+    /// In a thread of its own. Should the VM return meanwhile, the copy is of no age at all;
+    /// it is hashed like any other.
+    fn copy_to_disk(&self, name: String, path: &Path) {
+        let Some(disk) = self.disk.clone() else { return };
+        let image = match File::open(path) {
+            Ok(image) => image,
+            Err(error) => return tracing::warn!(%error, "a retained image is not on disk"),
+        };
+        thread::spawn(move || {
+            if let Err(error) = disk.keep(&name, &image) {
+                tracing::warn!(%error, "a retained image is not on disk");
+            }
+        });
+    }
+
+    /// Fills the instance's fresh file from the image on disk, if there is one; whether there
+    /// is. What cannot be read is left out: it will be sent.
+    pub(crate) fn fill(&self, vm: VmId, row: &BlockPlacement) -> bool {
+        let Some(disk) = &self.disk else { return false };
+        let open = OpenOptions::new().read(true).write(true).open(&row.file);
+        open.and_then(|file| disk.fill(&name(vm, &row.block), &file)).unwrap_or_else(|error| {
+            tracing::warn!(%vm, %error, "a retained image on disk cannot be read");
+            true
+        })
     }
 
     /// Makes the image of a block the instance's file, if there is one of the right size.
@@ -81,6 +125,9 @@ impl Images {
     /// Removes the image of a block.
     pub(crate) fn drop_of(&self, vm: VmId, row: &BlockPlacement) -> Result<(), VmmError> {
         let path = self.path(vm, &row.block);
+        if let Some(disk) = &self.disk {
+            disk.remove(&name(vm, &row.block)).map_err(VmmError::io("remove image", &path))?;
+        }
         dirs::absent(fs::remove_file(&path)).map_err(VmmError::io("remove memory file", &path))
     }
 
@@ -119,11 +166,19 @@ impl Images {
     }
 }
 
+/// Opaque: whoever reads the folder learns of no VM.
+fn name(vm: VmId, block: &str) -> String {
+    let mut hasher = blake3::Hasher::new_derive_key("godwit retained image's name");
+    hasher.update(vm.0.as_bytes()).update(block.as_bytes());
+    hasher.finalize().to_hex()[..32].to_owned()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const POLICY: Retain = Retain { age: Duration::from_secs(60), memory: Bytes(16384) };
+    const POLICY: Retain =
+        Retain { age: Duration::from_secs(60), memory: Bytes(16384), disk: Bytes(0) };
 
     fn vm(n: u128) -> VmId {
         VmId(uuid::Uuid::from_u128(n))

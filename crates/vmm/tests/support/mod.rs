@@ -32,7 +32,11 @@ impl Host {
             state_dir: dir.join("state"),
             memory_dir: dir.join("memory"),
             memory_size: Bytes::mib(96),
-            retain: vmm::Retain { age: std::time::Duration::from_secs(60), memory: Bytes(1 << 30) },
+            retain: vmm::Retain {
+                age: std::time::Duration::from_secs(60),
+                memory: Bytes(1 << 30),
+                disk: Bytes(0),
+            },
             hugepages: None,
             uefi: None,
             device_pools: BTreeMap::new(),
