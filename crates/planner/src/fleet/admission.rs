@@ -1,15 +1,60 @@
 //! Whether a fleet survives the loss of hosts: every protected VM of the lost ones
-//! finds a place on those that are left.
+//! finds a place on those that are left; and who is let in under that condition.
+
+use std::cmp::Reverse;
 
 use types::{Admission, Fleet, HostId};
 
 use super::compile::rank;
 use crate::reassign::{Core, HostIndex, Model, NOWHERE, State, VmIndex, take_best};
 
-/// Plays the failures that the policy names: of every host, each together with those
-/// that carry most beside it. `None` where the policy names none.
-pub(super) fn survives(fleet: &Fleet, model: &Model, place: &[HostIndex]) -> Option<Admission> {
-    let failures = fleet.policy.survive_host_failures;
+/// Takes VMs that were to be started out of an assignment, the least important and
+/// largest first, until the failures cost no more VMs than they
+/// would without any of them. Returns who was refused.
+pub(super) fn admit(
+    fleet: &Fleet,
+    model: &Model,
+    place: &mut [HostIndex],
+    failures: u32,
+) -> Vec<VmIndex> {
+    let started = (0..place.len() as VmIndex)
+        .filter(|vm| model.vms[*vm as usize].origin == NOWHERE && place[*vm as usize] != NOWHERE);
+    let size = |vm: VmIndex| -> i128 {
+        let offered =
+            |r: usize| model.hosts.iter().map(|h| i128::from(h.capacity[r])).sum::<i128>();
+        let demand = model.vms[vm as usize].demand.iter().enumerate();
+        demand.map(|(r, d)| i128::from(*d) * 1_000_000_000 / offered(r).max(1)).max().unwrap_or(0)
+    };
+    let mut started: Vec<VmIndex> = started.collect();
+    started
+        .sort_by_cached_key(|vm| Reverse((rank(fleet, &fleet.vms[*vm as usize]), size(*vm), *vm)));
+    let losses =
+        |place: &[HostIndex]| survives(fleet, model, place, failures).map_or(0, |a| a.lost.len());
+    if started.is_empty() || losses(place) == 0 {
+        return Vec::new();
+    }
+    let mut without = place.to_vec();
+    started.iter().for_each(|vm| without[*vm as usize] = NOWHERE);
+    let inevitable = losses(&without);
+    let mut refused = Vec::new();
+    for vm in started {
+        if losses(place) <= inevitable {
+            break;
+        }
+        place[vm as usize] = NOWHERE;
+        refused.push(vm);
+    }
+    refused
+}
+
+/// Plays so many failures: of every host, each together with those that carry most
+/// beside it. `None` for no failure.
+pub(super) fn survives(
+    fleet: &Fleet,
+    model: &Model,
+    place: &[HostIndex],
+    failures: u32,
+) -> Option<Admission> {
     if failures == 0 {
         return None;
     }

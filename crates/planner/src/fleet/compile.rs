@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use types::{Code, Fleet, FleetVm, HostId, Problem, Rule, RuleKind, VmName};
+use types::{Code, Fleet, FleetHost, FleetVm, HostId, Problem, Rate, Rule, RuleKind, VmName};
 
 use super::Goal;
+use super::conflict;
+use super::duration::duration;
 use super::load::predicted;
 use crate::reassign::{
     Distance, Group, GroupIndex, GroupRule, Host, HostIndex, HostSet, Model, NOWHERE, Resource, Vm,
@@ -21,8 +23,8 @@ const AWAY: i64 = HOST / 1000 * 86_400;
 const SUM: u128 = 1 << 32;
 /// Tiers that are told apart.
 const TIERS: usize = 8;
-/// Rate of a link that nobody has told: 1 Gbit/s, in bytes.
-const LINK: u64 = 125_000_000;
+/// Rate of a link that nobody has told.
+const LINK: Rate = Rate(1_000_000_000);
 
 /// A model and the way back to names.
 pub(super) struct Compiled {
@@ -39,7 +41,7 @@ pub(super) struct Compiled {
     pub(super) leaving: Vec<bool>,
 }
 
-fn invalid(what: impl Into<String>) -> Problem {
+pub(super) fn invalid(what: impl Into<String>) -> Problem {
     Problem::new(Code::InvalidRequest, what)
 }
 
@@ -99,6 +101,7 @@ pub(super) fn compile(fleet: &Fleet, goal: &Goal, transient: bool) -> Result<Com
     };
     compiled.vms(fleet, goal)?;
     compiled.groups(fleet)?;
+    conflict::refuse(fleet)?;
     Ok(compiled)
 }
 
@@ -173,7 +176,7 @@ fn thresholds(fleet: &Fleet, goal: &Goal, resources: &[String]) -> Vec<u32> {
 }
 
 /// Texts as numbers; each absent text is one of its own.
-fn labels<'a>(texts: impl Iterator<Item = Option<&'a String>>) -> Vec<u32> {
+pub(super) fn labels<'a>(texts: impl Iterator<Item = Option<&'a String>>) -> Vec<u32> {
     let mut known: BTreeMap<&String, u32> = BTreeMap::new();
     let mut next = 0;
     let mut fresh = || {
@@ -194,21 +197,14 @@ pub(super) fn rank(fleet: &Fleet, vm: &FleetVm) -> usize {
     tiers.iter().position(|t| *t == vm.tier).unwrap_or(tiers.len()).min(TIERS - 1)
 }
 
-/// The slowest link that is told.
-fn slowest_link(fleet: &Fleet) -> u64 {
-    let links = fleet.hosts.iter().filter_map(|h| h.link).map(|l| l.bytes_per_second());
-    links.min().unwrap_or(LINK)
+/// The slowest link.
+fn slowest_link(fleet: &Fleet) -> Rate {
+    fleet.hosts.iter().map(link).min().unwrap_or(LINK)
 }
 
-/// How long a migration over a link of so many bytes a second takes, in milliseconds:
-/// the memory over what the link leaves beside what is written anew.
-pub(super) fn milliseconds(vm: &FleetVm, link: u64) -> u64 {
-    let memory = vm.demand.get("memory").copied().unwrap_or(0);
-    let dirty = vm.dirty_rate.map_or(0, |b| b.0);
-    // What never converges is stopped in the end: bounded, and dear.
-    let left = link.saturating_sub(dirty).max(link / 20).max(1);
-    let time = u128::from(memory) * 1000 / u128::from(left);
-    u64::try_from(time).unwrap_or(u64::MAX).clamp(100, 1 << 40)
+/// The rate of a host's link.
+pub(super) fn link(host: &FleetHost) -> Rate {
+    host.link.filter(|rate| rate.0 > 0).unwrap_or(LINK)
 }
 
 impl Compiled {
@@ -239,13 +235,13 @@ impl Compiled {
             let demand = self.resources.iter().zip(&self.unit);
             let demand = demand.map(|(name, unit)| predicted(vm, name).div_ceil(*unit) as i64);
             let importance = (TIERS - rank(fleet, vm)) as i64;
-            let took = milliseconds(vm, link);
+            let took = duration(vm, link).as_millis() as i128;
             let per_second = i64::from(fleet.policy.second_costs) * (HOST / 1000);
             self.model.vms.push(Vm {
                 demand: demand.collect(),
                 groups: Vec::new(),
                 origin,
-                move_cost: (i128::from(took) * i128::from(per_second) / 1000)
+                move_cost: (took * i128::from(per_second) / 1000)
                     .clamp(1, i128::from(UNPLACED / 100)) as i64,
                 allowed: Some(allowed),
                 preferred,

@@ -4,6 +4,8 @@
 
 mod admission;
 mod compile;
+mod conflict;
+mod duration;
 mod load;
 mod order;
 mod place;
@@ -50,17 +52,28 @@ pub fn plan(
     options: &Options,
     crew: &dyn Crew,
 ) -> Result<FleetPlan, Problem> {
+    let fleet = &by_name(fleet);
     let (compiled, solution) = solved(fleet, goal, options, crew, true)?;
     if homeless(&compiled.model, &solution.place).next().is_some() {
         let (freeing, better) = solved(fleet, goal, options, crew, false)?;
         let left = |c: &Compiled, s: &Solution| homeless(&c.model, &s.place).count();
         if left(&freeing, &better) < left(&compiled, &solution)
-            && let Ok(told) = told(fleet, &freeing, &better.place)
+            && let Ok(told) = told(fleet, &freeing, better.place)
         {
             return Ok(told);
         }
     }
-    told(fleet, &compiled, &solution.place)
+    told(fleet, &compiled, solution.place)
+}
+
+/// The fleet in an order of its own: whatever order it was written in, the plan is
+/// the same.
+fn by_name(fleet: &Fleet) -> Fleet {
+    let mut fleet = fleet.clone();
+    fleet.hosts.sort_by(|a, b| a.name.cmp(&b.name));
+    fleet.vms.sort_by(|a, b| a.name.cmp(&b.name));
+    fleet.rules.sort_by(|a, b| a.name.cmp(&b.name));
+    fleet
 }
 
 fn solved(
@@ -86,20 +99,37 @@ fn homeless<'a>(model: &'a Model, place: &'a [HostIndex]) -> impl Iterator<Item 
     all.filter(|(vm, host)| *host == NOWHERE || !model.allows(*vm, *host)).map(|(vm, _)| vm)
 }
 
-/// The plan in words: moves in their order, and reasons.
-fn told(fleet: &Fleet, compiled: &Compiled, place: &[HostIndex]) -> Result<FleetPlan, Problem> {
+/// The plan in words: who is let in, moves in their order, and reasons.
+fn told(
+    fleet: &Fleet,
+    compiled: &Compiled,
+    mut place: Vec<HostIndex>,
+) -> Result<FleetPlan, Problem> {
     let model = &compiled.model;
+    let failures = fleet.policy.survive_host_failures;
+    let (fewer, mut with_fewer) = (failures.saturating_sub(1), place.clone());
+    let refused = admission::admit(fleet, model, &mut place, failures);
+    let refused_then = match refused[..] {
+        [] => Vec::new(),
+        _ => admission::admit(fleet, model, &mut with_fewer, fewer),
+    };
+    let place = &place[..];
     let core = Core::new(model)
         .map_err(|e| Problem::new(Code::Internal, format!("a model that was solved: {e}")))?;
     let state = State::new(&core, place);
-    let mut plan = FleetPlan { moves: order::moves(fleet, model, place)?, ..FleetPlan::default() };
+    let mut plan =
+        FleetPlan { moves: order::moves(fleet, compiled, place)?, ..FleetPlan::default() };
     for planned in &mut plan.moves {
         reasons(fleet, compiled, &state, planned);
     }
     let ends = plan.moves.iter().map(|m| m.start_seconds + m.seconds);
     plan.makespan_seconds = ends.fold(0.0, f64::max);
-    plan.blocked =
-        homeless(model, place).map(|vm| why::blocked(fleet, compiled, &state, vm)).collect();
+    let blocked = homeless(model, place).map(|vm| {
+        let survivable = if refused_then.contains(&vm) { 0 } else { fewer };
+        let reserved = refused.contains(&vm).then_some(survivable);
+        why::blocked(fleet, compiled, &state, vm, reserved)
+    });
+    plan.blocked = blocked.collect();
     plan.unfulfilled = compiled
         .together
         .iter()
@@ -109,7 +139,7 @@ fn told(fleet: &Fleet, compiled: &Compiled, place: &[HostIndex]) -> Result<Fleet
     plan.unfulfilled.extend(rules_broken(compiled, place));
     plan.cost_before = points(running_cost(model, &model.origins()));
     plan.cost_after = points(running_cost(model, place));
-    plan.admission = admission::survives(fleet, model, place);
+    plan.admission = admission::survives(fleet, model, place, failures);
     Ok(plan)
 }
 

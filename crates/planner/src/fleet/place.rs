@@ -58,7 +58,8 @@ impl<'f> Placer<'f> {
             .filter(|h| may(self.fleet, &key, *h, &self.compiled.leaving))
             .filter(|h| groups.iter().all(|g| self.lets_in(*g, *h)))
             .filter_map(|h| Some((self.cost(h, &demand)?, h)));
-        let best = fitting.min().map(|(_, h)| &self.fleet.hosts[h as usize].name);
+        let named = fitting.map(|(cost, h)| (cost, &self.fleet.hosts[h as usize].name));
+        let best = named.min().map(|(_, name)| name);
         best.ok_or_else(|| {
             Problem::new(Code::NoHost, format!("no host can take {}", vm.name))
                 .remedy("`godwit simulate` says host by host why, and what would change it")

@@ -85,6 +85,7 @@ fn change(fleet: &mut Fleet, change: &Change) {
             let rule = fleet.rules.iter_mut().find(|r| r.name == *rule).unwrap();
             rule.vms.retain(|v| v != vm);
         }
+        Change::Survive { failures } => fleet.policy.survive_host_failures = *failures,
         Change::DropFeatures { vm, features } => {
             let vm = vm_of(fleet, vm);
             fleet.vms[vm].cpu_features.retain(|f| !features.contains(f));
@@ -231,6 +232,118 @@ fn admission_plays_every_failure() {
 }
 
 #[test]
+fn who_would_take_the_reserve_is_not_let_in() {
+    for failures in [1, 2] {
+        let hosts = ["a", "b", "c", "d", "e"];
+        let mut fleet = Fleet {
+            hosts: hosts.map(|h| host(h, 100)).to_vec(),
+            vms: (0..5).map(|i| vm(&format!("old-{i}"), Some(hosts[i]), 50)).collect(),
+            ..Fleet::default()
+        };
+        // So that one more small VM is let in, and a large one is not.
+        fleet.vms.push(vm("small", None, 10));
+        fleet.vms.push(vm("large", None, 51));
+        fleet.policy.survive_host_failures = failures;
+        let plan = super::plan(&fleet, &Goal::Settle, &OPTIONS, &Alone).unwrap();
+        assert_eq!(plan.admission.as_ref().map(|a| a.lost.len()), Some(0), "{plan:?}");
+        if failures == 1 {
+            assert!(plan.blocked.iter().all(|b| b.vm.as_str() != "small"), "{plan:?}");
+        }
+        let large = plan.blocked.iter().find(|b| b.vm.as_str() == "large");
+        let Some(large) = large else { panic!("{plan:?}") };
+        assert!(
+            large.refusals.iter().any(|r| r.obstacles.contains(&Obstacle::Reserved { failures })),
+            "{large:?}"
+        );
+    }
+}
+
+#[test]
+fn two_who_are_kept_apart_never_meet_on_the_way() {
+    // 1 goes where 2 is; 2 is slow to leave.
+    let mut fleet = Fleet {
+        hosts: vec![host("a", 100), host("b", 100), host("c", 100)],
+        vms: vec![vm("1", Some("a"), 10), vm("2", Some("b"), 60), vm("3", None, 1)],
+        rules: vec![Rule { name: "r".into(), kind: RuleKind::Apart, vms: names(&["1", "2"]) }],
+        policy: Policy::default(),
+    };
+    fleet.vms[0].home = Some("b".parse().unwrap());
+    fleet.vms[1].home = Some("c".parse().unwrap());
+    let plan = super::plan(&fleet, &Goal::Restore, &OPTIONS, &Alone).unwrap();
+    let of = |name: &str| plan.moves.iter().find(|m| m.vm.as_str() == name).unwrap();
+    assert!(of("1").start_seconds >= of("2").start_seconds + of("2").seconds, "{plan:?}");
+}
+
+#[test]
+fn a_rule_on_domains_holds_after_each_move() {
+    // 1 leaves the rack that 2 comes to: 2 has to be there first.
+    let mut fleet = Fleet {
+        hosts: (0..4).map(|h| host(&format!("h{h}"), 100)).collect(),
+        vms: vec![vm("1", Some("h0"), 10), vm("2", Some("h1"), 10), vm("3", Some("h1"), 10)],
+        rules: vec![Rule {
+            name: "r".into(),
+            kind: RuleKind::Spread { domains: 2 },
+            vms: names(&["1", "2", "3"]),
+        }],
+        policy: Policy::default(),
+    };
+    fleet.vms[0].home = Some("h1".parse().unwrap());
+    fleet.vms[1].home = Some("h0".parse().unwrap());
+    let plan = super::plan(&fleet, &Goal::Restore, &OPTIONS, &Alone).unwrap();
+    let of = |name: &str| plan.moves.iter().find(|m| m.vm.as_str() == name).unwrap();
+    assert!(of("1").start_seconds >= of("2").start_seconds + of("2").seconds, "{plan:?}");
+}
+
+#[test]
+fn demands_that_cannot_be_met_are_named_with_the_smallest_set() {
+    let pin = |fleet: &mut Fleet, vm: usize, hosts: &[&str]| {
+        fleet.vms[vm].pinned = hosts.iter().map(|h| h.parse().unwrap()).collect();
+    };
+    let fleet = |kind| Fleet {
+        hosts: ["a", "b", "c", "d"].map(|h| host(h, 100)).to_vec(),
+        vms: (0..4).map(|i| vm(&i.to_string(), None, 5)).collect(),
+        rules: vec![Rule { name: "r".into(), kind, vms: names(&["0", "1", "2", "3"]) }],
+        policy: Policy::default(),
+    };
+    let told = |fleet: &Fleet| {
+        plan(fleet, &Goal::Settle, &OPTIONS, &Alone).map(|_| ()).map_err(|e| e.detail)
+    };
+    let mut crowd = fleet(RuleKind::Apart);
+    pin(&mut crowd, 0, &["a", "b"]);
+    pin(&mut crowd, 1, &["d"]);
+    pin(&mut crowd, 2, &["b", "a"]);
+    assert_eq!(told(&crowd), Ok(()));
+    pin(&mut crowd, 3, &["a", "b"]);
+    let what = told(&crowd).unwrap_err();
+    assert!(what.ends_with("leave only 2 to 0, 2, 3"), "{what}");
+
+    let mut torn = fleet(RuleKind::Together);
+    pin(&mut torn, 0, &["a", "b"]);
+    pin(&mut torn, 1, &["b", "c"]);
+    assert_eq!(told(&torn), Ok(()));
+    pin(&mut torn, 2, &["c", "a"]);
+    let what = told(&torn).unwrap_err();
+    assert!(what.ends_with("leave none to all of 0, 1, 2"), "{what}");
+    pin(&mut torn, 3, &["d"]);
+    let what = told(&torn).unwrap_err();
+    assert!(what.ends_with("leave none to all of 2, 3"), "{what}");
+
+    let mut narrow = fleet(RuleKind::Spread { domains: 3 });
+    (0..4).for_each(|vm| pin(&mut narrow, vm, &["a", "b"]));
+    let what = told(&narrow).unwrap_err();
+    assert!(what.contains("asks for 3 domains, and pins"), "{what}");
+    pin(&mut narrow, 3, &[]);
+    assert_eq!(told(&narrow), Ok(()));
+
+    let mut both = fleet(RuleKind::Together);
+    both.rules.push(Rule { name: "s".into(), kind: RuleKind::Apart, vms: names(&["1", "3"]) });
+    let what = told(&both).unwrap_err();
+    assert!(what.contains("rule r wants 1 and 3 on one host, and rule s on two"), "{what}");
+    both.rules[1].name = "r".into();
+    assert_eq!(told(&both), Err("rule r stands there twice".into()));
+}
+
+#[test]
 fn contradictions_are_refused_with_the_reason() {
     let fleet = || Fleet {
         hosts: vec![host("a", 100), host("b", 100)],
@@ -296,6 +409,44 @@ fn any_fleet(seed: u64) -> Fleet {
     Fleet { rules: rules.collect(), hosts, vms, policy: Policy::default() }
 }
 
+/// The same fleet, written in another order.
+fn shuffled(fleet: &Fleet, seed: u64) -> Fleet {
+    let (mut fleet, mut chance) = (fleet.clone(), Chance::new(seed));
+    chance.shuffle(&mut fleet.hosts);
+    chance.shuffle(&mut fleet.vms);
+    chance.shuffle(&mut fleet.rules);
+    fleet.rules.iter_mut().for_each(|r| chance.shuffle(&mut r.vms));
+    fleet.vms.iter_mut().for_each(|vm| chance.shuffle(&mut vm.pinned));
+    fleet
+}
+
+/// What is broken at any moment of a plan, in which a VM that moves uses what it needs
+/// on both hosts and is on both for those who must not meet it.
+fn broken_on_the_way(fleet: &Fleet, plan: &FleetPlan) -> Vec<String> {
+    let mut broken = Vec::new();
+    let moments = plan.moves.iter().map(|m| m.start_seconds);
+    for now in moments {
+        let mut then = fleet.clone();
+        for planned in &plan.moves {
+            let (start, end) = (planned.start_seconds, planned.start_seconds + planned.seconds);
+            let vm = then.vms.iter().position(|v| v.name == planned.vm).unwrap();
+            // Times are sums of whole nanoseconds, told as fractions.
+            if end <= now + 1e-9 {
+                then.vms[vm].host = Some(planned.to.clone());
+            } else if start <= now + 1e-9 {
+                let mut twin = then.vms[vm].clone();
+                twin.host = Some(planned.to.clone());
+                twin.name = format!("{}-arriving", twin.name).parse().unwrap();
+                let rules = then.rules.iter_mut().filter(|r| r.vms.contains(&planned.vm));
+                rules.for_each(|r| r.vms.push(twin.name.clone()));
+                then.vms.push(twin);
+            }
+        }
+        broken.extend(broken_promises(&then));
+    }
+    broken
+}
+
 /// Everything that the fleet promises, counted from the document itself.
 fn broken_promises(fleet: &Fleet) -> Vec<String> {
     let mut broken = Vec::new();
@@ -328,8 +479,8 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     /// No promise is broken that was not broken before: at no moment of the plan, in
-    /// whatever way the moves of a wave overlap. The same fleet in another order gives
-    /// as good a plan, the same fleet the same plan. What is said to unblock unblocks.
+    /// whatever way the moves of a wave overlap. The same fleet, in whatever order it is
+    /// written, gives the same plan. What is said to unblock unblocks.
     #[test]
     fn plans_hold_what_they_promise(seed: u64, what in 0..3u8) {
         let fleet = any_fleet(seed);
@@ -343,7 +494,12 @@ proptest! {
             return Ok(());
         };
         prop_assert_eq!(&plan, &super::plan(&fleet, &goal, &OPTIONS, &Alone).unwrap());
+        let other = shuffled(&fleet, seed);
+        prop_assert_eq!(&plan, &super::plan(&other, &goal, &OPTIONS, &Alone).unwrap());
         let before = broken_promises(&fleet);
+        for promise in broken_on_the_way(&fleet, &plan) {
+            prop_assert!(before.contains(&promise), "{promise}");
+        }
         for promise in broken_promises(&after(&fleet, &plan)) {
             prop_assert!(before.contains(&promise), "{promise}");
         }

@@ -62,12 +62,16 @@ pub(super) fn obstacles(
 }
 
 /// Why a VM finds no place, and the smallest set of changes that gives it one.
+/// `reserved`: there is room, but it is kept for the failures that are to be survived;
+/// if they were only so many, the VM would be let in.
 pub(super) fn blocked(
     fleet: &Fleet,
     compiled: &Compiled,
     state: &State<'_>,
     vm: VmIndex,
+    reserved: Option<u32>,
 ) -> Blocked {
+    let failures = fleet.policy.survive_host_failures;
     let known = &fleet.vms[vm as usize];
     let hosts = 0..fleet.hosts.len() as HostIndex;
     let origin = compiled.model.vms[vm as usize].origin;
@@ -75,7 +79,12 @@ pub(super) fn blocked(
         .filter(|h| *h != origin)
         .map(|h| Refusal {
             host: fleet.hosts[h as usize].name.clone(),
-            obstacles: obstacles(fleet, compiled, state, vm, h),
+            obstacles: match obstacles(fleet, compiled, state, vm, h) {
+                none if none.is_empty() && reserved.is_some() => {
+                    vec![Obstacle::Reserved { failures }]
+                }
+                some => some,
+            },
         })
         .filter(|refusal| !refusal.obstacles.is_empty())
         .collect();
@@ -103,6 +112,7 @@ pub(super) fn blocked(
             let (vm, host) = (known.name.clone(), refusal.host.clone());
             remedy.clone().map(|remedy| Change::Remedy { vm, host, remedy })
         }
+        Obstacle::Reserved { .. } => reserved.map(|failures| Change::Survive { failures }),
         Obstacle::Draining | Obstacle::OtherSite { .. } => None,
     };
     Blocked {
@@ -139,6 +149,7 @@ fn effort(fleet: &Fleet, refusal: &Refusal) -> u64 {
         Obstacle::Room { resource, missing } => 10 + share(resource, *missing),
         Obstacle::Apart { .. } | Obstacle::Spread { .. } => 500,
         Obstacle::CpuFeatures { .. } | Obstacle::Barred { .. } => 2000,
+        Obstacle::Reserved { .. } => 5000,
         Obstacle::Draining | Obstacle::OtherSite { .. } => 1 << 40,
     });
     each.sum()

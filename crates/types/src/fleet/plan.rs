@@ -124,6 +124,11 @@ pub enum Obstacle {
         /// The rule.
         rule: String,
     },
+    /// What is left there is kept for the VMs of hosts that fail.
+    Reserved {
+        /// So many failures are to be survived.
+        failures: u32,
+    },
     /// The VM's leaving would leave its group in too few domains.
     Spread {
         /// The rule.
@@ -172,6 +177,11 @@ pub enum Change {
         /// The rule.
         rule: String,
     },
+    /// Ask for fewer host failures to be survived.
+    Survive {
+        /// How many.
+        failures: u32,
+    },
     /// Start the VM anew without these CPU features.
     DropFeatures {
         /// The VM.
@@ -206,6 +216,9 @@ impl fmt::Display for Obstacle {
             Self::Room { resource, missing } => write!(f, "lacks {missing} of {resource}"),
             Self::Barred { why, .. } => f.write_str(why),
             Self::Apart { rule } => write!(f, "has a VM that rule {rule} keeps apart"),
+            Self::Reserved { failures } => {
+                write!(f, "has room that is kept for the failure of {failures} host(s)")
+            }
             Self::Spread { rule } => write!(f, "is in a domain that rule {rule} has enough in"),
         }
     }
@@ -221,6 +234,9 @@ impl fmt::Display for Change {
             Self::Remedy { remedy, .. } => f.write_str(remedy),
             Self::Pin { vm, host } => write!(f, "pin {vm} to {host} too"),
             Self::Except { vm, rule } => write!(f, "take {vm} out of rule {rule}"),
+            Self::Survive { failures } => {
+                write!(f, "let survive_host_failures be {failures}, or add a host")
+            }
             Self::DropFeatures { vm, features } => {
                 write!(f, "start {vm} anew without {}", features.join(", "))
             }
