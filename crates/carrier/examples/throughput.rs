@@ -1,4 +1,5 @@
-//! How fast two carriers move memory over loopback, without QEMU:
+//! How fast two carriers move memory over loopback, without QEMU, and how much memory of
+//! their own both take together (the last line; the test's own threads are part of it):
 //! `cargo run --release -p carrier --example throughput [MiB]`.
 
 #![allow(clippy::unwrap_used)]
@@ -81,6 +82,8 @@ fn main() {
         _ => None,
     });
     println!("{mib} MiB in {seconds:.2} s: {:.0} MiB/s; {counters:?}", mib as f64 / seconds);
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    println!("{}", status.lines().find(|line| line.starts_with("RssAnon")).unwrap());
     from.agent.send(CarrierCommand::End);
     let _ = from.thread.join();
     to.agent.send(CarrierCommand::End);

@@ -10,7 +10,7 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use pages::{Batch, MAX_PAGES, PAGE_SIZE, PRINTS};
+use pages::{Batch, PAGE_SIZE, PRINTS};
 use wire::Kind;
 
 use super::Shared;
@@ -36,6 +36,8 @@ pub(crate) struct Crew {
 struct State {
     jobs: VecDeque<Job>,
     working: usize,
+    /// Bytes of pages in jobs and in what is parked.
+    pending: u64,
     /// Asked about, oldest first.
     parked: VecDeque<Batch>,
     spare: Vec<Batch>,
@@ -67,10 +69,9 @@ impl Crew {
         self.changed.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// Guest memory in jobs, in bytes: no more than this.
+    /// Guest memory that was handed in and is not on its way yet, in bytes.
     pub(super) fn pending(&self) -> u64 {
-        let state = self.lock();
-        ((state.jobs.len() + state.working) * MAX_PAGES * PAGE_SIZE) as u64
+        self.lock().pending
     }
 
     /// Hands in the batch and empties it. Waits for a free place.
@@ -80,6 +81,7 @@ impl Crew {
             state = self.wait(state);
         }
         let empty = state.spare.pop().unwrap_or_default();
+        state.pending += batch.bytes().len() as u64;
         state.jobs.push_back(Job::New(mem::replace(batch, empty)));
         drop(state);
         self.changed.notify_all();
@@ -106,6 +108,7 @@ impl Crew {
         let weight = buffer.len() as u64;
         // Questions leave in the order in which their batches wait.
         shared.outbox().push(Kind::Ask, buffer, weight);
+        state.pending += batch.bytes().len() as u64;
         state.parked.push_back(batch);
         None
     }
@@ -148,9 +151,11 @@ impl Crew {
                     batch
                 }
             };
+            let bytes = batch.bytes().len() as u64;
             batch.clear();
             let mut state = self.lock();
             state.working -= 1;
+            state.pending -= bytes;
             if state.spare.len() <= MOST_THREADS {
                 state.spare.push(batch);
             }

@@ -18,6 +18,8 @@ use crate::CarrierError;
 const READ: usize = 1 << 20;
 /// How long a read may block before commands are looked at.
 const LOOK: Duration = Duration::from_millis(20);
+/// What the crew has in hand is on its way soon.
+const SOON: Duration = Duration::from_millis(1);
 /// A QEMU whose passes are empty waits for us, not for pages: it is not
 /// allowed more than a few passes in this time.
 const PACE: Duration = Duration::from_millis(5);
@@ -128,9 +130,12 @@ impl<'a> Reader<'a> {
             };
             if !hold {
                 let begun = Instant::now();
-                let window = window.saturating_sub(self.shared.crew.pending()).max(1);
-                let room = self.shared.outbox().below(window, LOOK);
-                self.shared.crew.desk.waited(begun.elapsed());
+                let pending = self.shared.crew.pending();
+                let left = window.saturating_sub(pending).max(1);
+                let room = self.shared.outbox().below(left, if pending > 0 { SOON } else { LOOK });
+                if pending == 0 {
+                    self.shared.crew.desk.waited(begun.elapsed());
+                }
                 if room {
                     return Ok(());
                 }
