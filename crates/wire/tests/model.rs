@@ -1,6 +1,7 @@
 //! Every order in which frames of a session can be lost, doubled, late and cut
 //! off by a link that breaks, searched to its end: two streams, three versions of
-//! one page, the seal, the tail.
+//! one page, the seal, the tail, and two answers on the way back. Any frame in flight
+//! may come next, as if each travelled on a connection of its own.
 
 #![allow(clippy::unwrap_used)]
 
@@ -37,10 +38,10 @@ const SCRIPT: [Kind; 5] = [Kind::Pages, Kind::Pages, Kind::Pages, Kind::Seal, Ki
 struct World {
     sender: Sender,
     receiver: Receiver,
-    /// The other stream: QEMU's return path, one frame.
+    /// The other stream: QEMU's return path, of [`ANSWERS`] frames.
     back_sender: Sender,
     back_receiver: Receiver,
-    heard_back: bool,
+    answered: u64,
     /// What the seal says: the frames before it.
     counted: u64,
     /// How far the script is, and what was sent and may have to be sent again.
@@ -60,6 +61,7 @@ struct World {
 }
 
 const BREAKS: u8 = 2;
+const ANSWERS: u64 = 2;
 const IN_FLIGHT: usize = 3;
 
 impl World {
@@ -69,7 +71,7 @@ impl World {
             receiver: Receiver::new(0),
             back_sender: Sender::new(1),
             back_receiver: Receiver::new(1),
-            heard_back: false,
+            answered: 0,
             counted: 0,
             at: 0,
             kept: VecDeque::new(),
@@ -104,7 +106,7 @@ impl World {
         if self.at < SCRIPT.len() && self.forward.len() < IN_FLIGHT {
             out.push(self.clone().send(mutant));
         }
-        if self.back_sender.sent() == 0 {
+        if self.back_sender.sent() < ANSWERS {
             let mut w = self.clone();
             let header = w.back_sender.next(Kind::Verbatim, 4, 4);
             w.backward.push(Flying { header, version: 0 });
@@ -125,7 +127,10 @@ impl World {
             let mut w = self.clone();
             let frame = w.backward.remove(i);
             match w.back_receiver.accept(&frame.header) {
-                Ok(()) => w.heard_back = true,
+                Ok(()) if frame.header.sequence != w.answered + 1 => {
+                    w.broke = Some("an answer out of its turn");
+                }
+                Ok(()) => w.answered += 1,
                 Err(_) => w.dead = true,
             }
             out.push(w);
@@ -246,7 +251,7 @@ fn search(mutant: Mutant) -> (usize, Option<&'static str>) {
         at += 1;
     }
     // As long as links may break and resume, everything arrives in the end.
-    let ended = |w: &World| w.loaded && w.heard_back;
+    let ended = |w: &World| w.loaded && w.answered == ANSWERS;
     let (mut ends, mut back): (Vec<bool>, HashMap<usize, Vec<usize>>) =
         (worlds.iter().map(ended).collect(), HashMap::new());
     edges.iter().for_each(|(to, from)| back.entry(*to).or_default().push(*from));

@@ -24,6 +24,8 @@ const VM: &str = "tiny";
 
 /// Longest until an attempt without a fault has come to its point.
 const REACH: Duration = Duration::from_secs(30);
+/// What comes after the record is settled: the source releases the VM.
+const RELEASE: Duration = Duration::from_secs(4);
 /// Longest until a VM is whole again after a fault has ended.
 const RECOVER: Duration = Duration::from_secs(90);
 /// A heartbeat may be read this much after it was written.
@@ -163,6 +165,7 @@ impl Arena {
         struck: &std::sync::mpsc::Receiver<super::points::Struck>,
     ) -> Result<Option<Instant>> {
         let limit = Instant::now() + REACH;
+        let mut over = None;
         loop {
             match struck.recv_timeout(Duration::from_millis(50)) {
                 Ok(done) => {
@@ -176,9 +179,10 @@ impl Arena {
                 Err(_) if Instant::now() > limit => return Ok(None),
                 Err(_) => proc::alive()?,
             }
-            // The attempt is over and never came there.
+            // The attempt is over, for the record and for the source, and never came there.
             if let Ok(view) = self.view()
                 && view.ownership.as_ref().is_some_and(|o| o.attempt.is_none() && o.settled)
+                && over.get_or_insert_with(Instant::now).elapsed() > RELEASE
                 && self.trigger.disarm()
             {
                 return Ok(None);

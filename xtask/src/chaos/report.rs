@@ -41,6 +41,9 @@ impl Run {
     }
 }
 
+/// Two copies that run side by side are seen with every heartbeat.
+const SHOWN: usize = 4;
+
 impl fmt::Display for Run {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:>5} {:<62} ", self.number, self.cell)?;
@@ -50,7 +53,10 @@ impl fmt::Display for Run {
             (.., Some(s)) => write!(f, "whole after {s:.2} s")?,
             (.., None) => write!(f, "not whole")?,
         }
-        self.violations.iter().try_for_each(|v| write!(f, "\n      {:?}: {}", v.kind, v.what))
+        let more = self.violations.len().saturating_sub(SHOWN);
+        let mut shown = self.violations.iter().take(SHOWN);
+        shown.try_for_each(|v| write!(f, "\n      {:?}: {}", v.kind, v.what))?;
+        if more > 0 { write!(f, "\n      and {more} more") } else { Ok(()) }
     }
 }
 

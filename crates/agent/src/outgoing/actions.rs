@@ -19,7 +19,8 @@ use crate::state;
 /// How often QEMU is asked how far it is: while it copies, and during the blackout.
 const POLL: Duration = Duration::from_millis(15);
 const HURRY: Duration = Duration::from_millis(2);
-/// A `stop` that takes longer may be waiting for the stream to be read.
+/// A `stop`, or the look after it, that takes longer may be waiting for the stream to be
+/// read: a QEMU whose VM is stopped completes at once.
 const SLOW: Duration = Duration::from_millis(150);
 
 impl Run<'_> {
@@ -134,24 +135,14 @@ impl Run<'_> {
         let harmless = gated || self.vm_was_paused();
         let inputs = self.inputs.clone();
         self.tasks.spawn(async move {
-            let stop = qmp.stop();
+            let stop = stop_and_look(&qmp, harmless);
             tokio::pin!(stop);
-            let result = tokio::select! {
-                result = &mut stop => result,
+            let seen = tokio::select! {
+                seen = &mut stop => seen,
                 () = tokio::time::sleep(SLOW) => {
                     let _ = inputs.send(Input::StopIsSlow).await;
                     stop.await
                 }
-            };
-            let seen = match result {
-                Err(error) => Seen::Broken(format!("the source's QEMU did not stop: {error}")),
-                Ok(()) if harmless => Seen::Stopped,
-                Ok(()) => match qmp.status().await {
-                    Ok(status) if status.status == "paused" => Seen::Stopped,
-                    // Completing on its own account: `Completed` will tell.
-                    Ok(_) => Seen::StoppedItself,
-                    Err(error) => Seen::Broken(format!("the source's QEMU: {error}")),
-                },
             };
             let _ = inputs.send(Input::Seen(seen)).await;
         });
@@ -248,6 +239,20 @@ impl Run<'_> {
         self.carrier = None;
         self.vm.qemu = None;
         queue.push_back(Seen::Gone);
+    }
+}
+
+/// Stops the VM; unless that is `harmless`, finds out who stopped it.
+async fn stop_and_look(qmp: &qmp::Client, harmless: bool) -> Seen {
+    match qmp.stop().await {
+        Err(error) => Seen::Broken(format!("the source's QEMU did not stop: {error}")),
+        Ok(()) if harmless => Seen::Stopped,
+        Ok(()) => match qmp.status().await {
+            Ok(status) if status.status == "paused" => Seen::Stopped,
+            // Completing on its own account: `Completed` will tell.
+            Ok(_) => Seen::StoppedItself,
+            Err(error) => Seen::Broken(format!("the source's QEMU: {error}")),
+        },
     }
 }
 
