@@ -130,14 +130,23 @@ const GROUPS: &[Group] = &[
             "journal:source-Copying:after",
             "journal:source-Handing:after",
             "journal:source-Releasing:after",
-            "journal:source-Released:after",
         ],
         faults: &[Kill, KillQemu, StopQemu, Unplug, KillController, Cancel],
+    },
+    // There the host has no QEMU of the VM: not any more, and not yet.
+    Group {
+        party: Source,
+        points: &["journal:source-Released:after"],
+        faults: &[Kill, Unplug, KillController, Cancel],
+    },
+    Group {
+        party: Destination,
+        points: &["journal:destination-Preparing:after"],
+        faults: &[Kill, Unplug, KillController, Cancel],
     },
     Group {
         party: Destination,
         points: &[
-            "journal:destination-Preparing:after",
             "journal:destination-Receiving:after",
             "journal:destination-Claiming:after",
             "journal:destination-Activating:after",
