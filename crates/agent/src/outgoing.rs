@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use types::{AttemptId, AttemptPhase, CarrierEvent, Counters, Mode, Progress, Side};
 
-use crate::carrier_link::CarrierLink;
+use crate::carrier_link::{self, CarrierLink};
 use crate::converge::{Advice, Pass, Policy};
 use crate::core::{OutgoingCore, Qemu, Told};
 use crate::note::Note;
@@ -89,6 +89,26 @@ pub(crate) async fn begin(vm: &mut Vm, id: AttemptId) -> Result<(), String> {
     }
     vm.publish().await;
     run(vm, Some(intent), first).await
+}
+
+/// After a restart, before QEMU is asked anything: while its stream is held it may be
+/// unable to answer. An undecided attempt ends anyway; one that is handed over takes the rest.
+pub(crate) async fn let_speak(vm: &Vm) {
+    let (Some(outgoing), Some(instance)) = (&vm.record.outgoing, &vm.record.instance) else {
+        return;
+    };
+    let hypervisor = &vm.host.hypervisor;
+    match outgoing.stage {
+        Stage::Preparing | Stage::Copying => {
+            let _ = hypervisor.end_carrier(instance).await;
+        }
+        Stage::Handing => {
+            if let Ok((mut carrier, _)) = carrier_link::connect(hypervisor, instance).await {
+                actions::take_the_rest(&mut carrier).await;
+            }
+        }
+        Stage::Keeping | Stage::Releasing | Stage::Kept | Stage::Released => {}
+    }
 }
 
 /// Goes on with the attempt in the journal.

@@ -55,6 +55,7 @@ pub(crate) async fn run(
 ) {
     host.consoles.register(&record, view.clone());
     let mut vm = Vm { host, record, view, qemu: None, error: None, halted: None, alarmed: false };
+    outgoing::let_speak(&vm).await;
     vm.connect().await;
     vm.publish().await;
     let _ = adopted.send(());

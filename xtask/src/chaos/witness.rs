@@ -180,6 +180,12 @@ impl Tail {
             self.file = File::open(&self.path).ok();
         }
         let Some(file) = &mut self.file else { return Vec::new() };
+        // A log that has grown long begins anew.
+        let length = file.metadata().map_or(0, |about| about.len());
+        if file.stream_position().is_ok_and(|at| at > length) {
+            let _ = file.rewind();
+            self.rest.clear();
+        }
         let mut bytes = Vec::new();
         if file.take(1 << 20).read_to_end(&mut bytes).is_err() {
             return Vec::new();
@@ -206,6 +212,18 @@ mod tests {
             );
         }
         sight.wrong
+    }
+
+    #[test]
+    fn a_log_that_begins_anew_is_read_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("serial.log");
+        std::fs::write(&path, "one\n").unwrap();
+        let mut tail = Tail::new(path.clone());
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(tail.lines(), Vec::<String>::new());
+        std::fs::write(&path, "two\nth").unwrap();
+        assert_eq!(tail.lines(), ["two"]);
     }
 
     #[test]

@@ -149,8 +149,8 @@ impl Run<'_> {
     }
 
     pub(super) async fn order_tail(&mut self) {
-        for command in [CarrierCommand::Tail, CarrierCommand::Release] {
-            let _ = self.command(command).await;
+        if let Some(carrier) = &mut self.carrier {
+            take_the_rest(carrier).await;
         }
     }
 
@@ -239,6 +239,13 @@ impl Run<'_> {
         self.carrier = None;
         self.vm.qemu = None;
         queue.push_back(Seen::Gone);
+    }
+}
+
+/// The carrier reads as fast as QEMU writes; one that is gone shows in its events.
+pub(super) async fn take_the_rest(carrier: &mut carrier_link::CarrierLink) {
+    for command in [CarrierCommand::Tail, CarrierCommand::Release] {
+        let _ = carrier.send(&command).await;
     }
 }
 
