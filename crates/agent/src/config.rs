@@ -81,6 +81,10 @@ pub struct AgentConfig {
     /// Bridges that NICs may be plugged into.
     #[serde(default)]
     pub bridges: Vec<PoolName>,
+    /// Networks that NICs may be plugged into instead, made by QEMU itself: a VM reaches
+    /// out through the host's own connections, and is not reached.
+    #[serde(default)]
+    pub user_networks: Vec<PoolName>,
     /// Storage pools: name and directory.
     #[serde(default)]
     pub pools: BTreeMap<PoolName, PathBuf>,
@@ -174,6 +178,7 @@ impl AgentConfig {
             pools: self.pools.clone(),
             device_pools: self.device_pools.clone(),
             bridges: self.bridges.clone(),
+            user_networks: self.user_networks.clone(),
             carrier,
         }
     }

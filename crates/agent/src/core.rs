@@ -15,4 +15,4 @@ pub use decide::{Qemu, Step, World, decide, run_state};
 pub use incoming::IncomingCore;
 pub use outgoing::{OutgoingCore, Told};
 pub use record::{Incoming, Outgoing, VERSION, VmRecord};
-pub use reply::{Swap, reassert, swapped};
+pub use reply::{Swap, reassert, swapped, unsettled};

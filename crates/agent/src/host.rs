@@ -12,6 +12,7 @@ use vmm::Hypervisor;
 
 use crate::config::AgentConfig;
 use crate::console::Consoles;
+use crate::incarnation::Newest;
 use crate::journal::Journal;
 
 /// The host: its hypervisor, its journal, its line to the controller.
@@ -23,6 +24,7 @@ pub(crate) struct Host {
     pub(crate) board: Board,
     pub(crate) offer: Offer,
     pub(crate) consoles: Consoles,
+    pub(crate) newest: Newest,
 }
 
 impl Host {
@@ -50,7 +52,7 @@ impl Host {
             uefi: facts.uefi,
             qemu: facts.version,
             accel: facts.accel.to_string(),
-            bridges: self.config.bridges.clone(),
+            bridges: [self.config.bridges.as_slice(), &self.config.user_networks].concat(),
             pools: self
                 .config
                 .pools
@@ -58,6 +60,7 @@ impl Host {
                 .chain(self.config.device_pools.keys())
                 .cloned()
                 .collect(),
+            lacks: facts.lacks,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             offer: self.offer.read(),
         }

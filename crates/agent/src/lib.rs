@@ -8,15 +8,18 @@
 //! the controller's intent, and is journalled before it is done.
 
 mod carrier_link;
+mod check;
 mod config;
 mod console;
 mod converge;
 pub mod core;
 mod host;
+mod incarnation;
 mod incoming;
 mod journal;
 mod note;
 mod outgoing;
+mod renewal;
 mod reporter;
 mod state;
 mod sync;
@@ -27,10 +30,12 @@ use std::sync::Arc;
 use api::client::{Client, ClientConfig};
 use vmm::Hypervisor;
 
+pub use check::check;
 pub use config::{AgentConfig, DataPlane};
 pub use journal::JournalError;
 
 use crate::host::{Board, Host, Offer};
+use crate::incarnation::Newest;
 use crate::journal::Journal;
 
 /// For the first look at what the host offers.
@@ -48,6 +53,9 @@ pub enum AgentError {
     /// Certificates or the controller's address are wrong.
     #[error("{0}")]
     Client(#[from] api::client::ConfigError),
+    /// What was kept of the controller's incarnation cannot be read.
+    #[error("the file `incarnation` of state_dir: {0}")]
+    Incarnation(std::io::Error),
     /// The path of this program is unknown, so carriers cannot be started.
     #[error("the path of this program: {0}")]
     Program(std::io::Error),
@@ -60,6 +68,7 @@ pub enum AgentError {
 pub async fn run(config: AgentConfig) -> Result<(), AgentError> {
     let journal = Journal::open(&config.state_dir)?;
     let carrier = std::env::current_exe().map_err(AgentError::Program)?;
+    let newest = Newest::open(&config.state_dir).map_err(AgentError::Incarnation)?;
     let hypervisor = Hypervisor::open(config.hypervisor(carrier)).await?;
     // Two lines: a long poll on one never delays a claim on the other.
     let line = || {
@@ -79,13 +88,27 @@ pub async fn run(config: AgentConfig) -> Result<(), AgentError> {
         }
     }
     tracing::info!(host = %config.host, vms = records.len(), "agent runs");
+    for lack in hypervisor.facts().lacks {
+        tracing::warn!("{lack}");
+    }
     let (board, offer) = (Board::default(), Offer::default());
     let served = console::Consoles::default();
-    let host =
-        Arc::new(Host { config, hypervisor, client, journal, board, offer, consoles: served });
+    let host = Arc::new(Host {
+        config,
+        hypervisor,
+        client,
+        journal,
+        board,
+        offer,
+        newest,
+        consoles: served,
+    });
     // What is told first is complete, unless storage hangs.
     let _ = tokio::time::timeout(FIRST_LOOK, host.look()).await;
+    let lines = vec![host.client.clone(), poll.clone()];
+    // None of them ends.
     tokio::select! {
+        () = renewal::run(host.clone(), lines) => {}
         () = sync::run(host.clone(), poll, records) => {}
         () = host.clone().keep_looking() => {}
         () = console::serve(host, consoles) => {}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::body::{AttemptIntent, SyncReply, SyncRequest, VmIntent};
+use api::body::{AttemptIntent, Elsewhere, SyncReply, SyncRequest, VmIntent};
 use api::client::Client;
 use tokio::sync::watch;
 use types::{AttemptId, VmId};
@@ -20,6 +20,8 @@ pub(crate) struct View {
     pub(crate) heard: bool,
     /// The VM, if this host owns it.
     pub(crate) intent: Option<VmIntent>,
+    /// Whose it is, if it is certainly another host's.
+    pub(crate) elsewhere: Option<Elsewhere>,
     /// Attempts of it that concern this host.
     pub(crate) attempts: Vec<AttemptIntent>,
     /// Attempts of the journal that the store does not know.
@@ -50,6 +52,11 @@ pub(crate) async fn run(host: Arc<Host>, poll: Client, records: Vec<VmRecord>) {
         };
         match result {
             Ok(reply) => {
+                if let Err(error) = host.newest.take(reply.incarnation) {
+                    tracing::error!("{error}");
+                    tokio::time::sleep(POLL).await;
+                    continue;
+                }
                 since = reply.revision;
                 pause = Duration::from_millis(50);
                 tasks.apply(reply);
@@ -72,7 +79,9 @@ async fn exchange(
 ) -> Result<SyncReply, api::client::ClientError> {
     let (vms, attempts) = host.board.read();
     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-    client.sync(&SyncRequest { host: host.facts(), vms, attempts, since, wait_ms }).await
+    let incarnation = Some(host.newest.known()).filter(|known| known.0 > 0);
+    let request = SyncRequest { host: host.facts(), vms, attempts, since, incarnation, wait_ms };
+    client.sync(&request).await
 }
 
 /// One task per VM; it alone acts on the VM.
@@ -99,6 +108,10 @@ impl Tasks {
             if let Some(vm) = intent.spec.uuid {
                 views.entry(vm).or_default().intent = Some(intent);
             }
+        }
+        for elsewhere in reply.elsewhere {
+            let vm = elsewhere.vm;
+            views.entry(vm).or_default().elsewhere = Some(elsewhere);
         }
         for attempt in reply.attempts {
             views.entry(attempt.record.vm).or_default().attempts.push(attempt);

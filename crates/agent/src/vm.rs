@@ -104,13 +104,36 @@ impl Vm {
         if !view.heard && self.record.outgoing.is_none() && self.record.incoming.is_none() {
             return Step::Wait;
         }
+        let idle = self.record.outgoing.is_none() && self.record.incoming.is_none();
+        if idle && let Err(error) = self.take_word(&view) {
+            self.error = Some(error);
+            return Step::Wait;
+        }
         core::decide(&World {
             me: &self.host.config.host,
             record: &self.record,
             qemu,
             intent: view.intent.as_ref(),
+            elsewhere: view.elsewhere.as_ref(),
             attempts: &view.attempts,
         })
+    }
+
+    /// Keeps who owns the VM, as the controller says now.
+    ///
+    /// # Errors
+    /// It is an older word than what is known, or cannot be kept: not to be followed.
+    fn take_word(&mut self, view: &View) -> Result<(), String> {
+        let told = match (&view.intent, &view.elsewhere) {
+            (Some(intent), _) => &intent.ownership,
+            (None, Some(elsewhere)) => &elsewhere.ownership,
+            (None, None) => return Ok(()),
+        };
+        let before = self.record.known.clone();
+        if !self.record.learn(told)? {
+            return Ok(());
+        }
+        self.save().inspect_err(|_| self.record.known = before)
     }
 
     /// What QEMU does. One that does not answer is resting for reasons unknown.
@@ -159,9 +182,10 @@ impl Vm {
             }
             Step::NotOurs => {
                 if !std::mem::replace(&mut self.alarmed, true) {
-                    tracing::error!(vm = %self.record.vm, "a QEMU runs here, but the record gives its VM to another host; it is not touched");
+                    tracing::error!(vm = %self.record.vm, "a QEMU is here of a VM that the controller does not give to this host; it is not touched");
                 }
-                Err("a QEMU runs here, but the record gives the VM to another host".into())
+                Err("a QEMU is here, but the controller does not say that the VM is this host's"
+                    .into())
             }
             Step::BeginOutgoing(id) => outgoing::begin(self, id).await,
             Step::BeginIncoming(id) => incoming::begin(self, id).await,
@@ -271,6 +295,14 @@ impl Vm {
             machine: self.record.instance.as_ref().map(|i| i.spec.machine.clone()),
             error: self.error.clone(),
             blockers,
+            ownership: self.record.known.clone(),
+            spec: self
+                .record
+                .instance
+                .as_ref()
+                .filter(|_| !owned)
+                .map(|instance| instance.spec.clone()),
+            moving: self.record.outgoing.is_some() || self.record.incoming.is_some(),
         });
         drop(view);
         self.host.board.set(self.record.vm, Entry { facts, attempts: self.attempts() });

@@ -38,6 +38,9 @@ pub struct HostFacts {
     pub bridges: Vec<PoolName>,
     /// Storage pools.
     pub pools: Vec<PoolName>,
+    /// What this host cannot do that others can, a sentence each.
+    #[serde(default)]
+    pub lacks: Vec<String>,
     /// Agent's version.
     pub version: String,
     /// What is compared in detail before a VM comes or goes; absent from an agent of
@@ -68,6 +71,15 @@ pub struct VmFacts {
     /// Why its QEMU says that it cannot migrate; empty: it can.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blockers: Vec<String>,
+    /// Who owns it, as the host was told last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ownership: Option<Ownership>,
+    /// Its spec, where a QEMU runs of which the controller has said nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<VmSpec>,
+    /// It is in a migration, as far as the host knows.
+    #[serde(default)]
+    pub moving: bool,
 }
 
 /// How a QEMU ended that nobody ended.
@@ -92,6 +104,9 @@ pub struct SyncRequest {
     pub attempts: Vec<AttemptId>,
     /// Revision of the last reply; 0 at first.
     pub since: u64,
+    /// Incarnation of the store that `since` is of.
+    #[serde(default)]
+    pub incarnation: Option<Incarnation>,
     /// How long to wait for news, in milliseconds, at most 30,000.
     pub wait_ms: u64,
 }
@@ -109,6 +124,20 @@ pub struct SyncReply {
     pub attempts: Vec<AttemptIntent>,
     /// Attempts asked for that the store does not know: hands off and alarm.
     pub unknown_attempts: Vec<AttemptId>,
+    /// VMs that the host has a QEMU of and that are certainly another host's.
+    #[serde(default)]
+    pub elsewhere: Vec<Elsewhere>,
+}
+
+/// A VM that is another host's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Elsewhere {
+    /// The VM.
+    pub vm: VmId,
+    /// Who may run it.
+    pub ownership: Ownership,
+    /// Its owner has it: any other copy is stale and may be ended.
+    pub there: bool,
 }
 
 /// What should be of a VM.
@@ -208,6 +237,86 @@ pub struct AttemptPatch {
 pub struct StartRequest {
     /// Where; chosen by room when absent.
     pub on: Option<HostId>,
+    /// Although its owner has not said that it is stopped there: that host is dead.
+    pub host_is_dead: bool,
+    /// With `host_is_dead`: that it is off, word for word.
+    pub statement: Option<String>,
+}
+
+/// `POST /v1/vms/{name}/resolve`: a person knows which host has the VM.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResolveRequest {
+    /// The host that has it.
+    pub owner: HostId,
+    /// That the others are off, word for word.
+    #[serde(default)]
+    pub statement: Option<String>,
+}
+
+/// The controller itself, as shown.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ControllerView {
+    /// Its version.
+    pub version: String,
+    /// Incarnation of its store.
+    pub incarnation: Incarnation,
+    /// The store's newest revision.
+    pub revision: u64,
+    /// When it was restored, and from a backup of when; RFC 3339.
+    pub restored: Option<Restored>,
+    /// Hosts that were known when it was restored and have not been heard since the
+    /// controller began.
+    pub awaited: Vec<HostId>,
+    /// VMs of which it is not certain which host has them, and why.
+    pub in_doubt: Vec<Doubt>,
+}
+
+/// A restored store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Restored {
+    /// When it was restored, RFC 3339.
+    pub at: String,
+    /// When the backup was taken, RFC 3339.
+    pub taken: String,
+}
+
+/// A VM in doubt.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Doubt {
+    /// Its name, or its UUID where that is all that is known.
+    pub vm: String,
+    /// Why, in a sentence.
+    pub why: String,
+}
+
+/// Everything in the store, of one moment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Backup {
+    /// Format of this.
+    pub format: u32,
+    /// Version of the controller that made it.
+    pub version: String,
+    /// When, RFC 3339.
+    pub taken: String,
+    /// The store's newest revision.
+    pub revision: u64,
+    /// SHA-256 of `entries` as compact JSON, in hexadecimal.
+    pub digest: String,
+    /// The records in the order of their keys.
+    pub entries: Vec<BackupEntry>,
+}
+
+/// One record of a backup.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BackupEntry {
+    /// Its key.
+    pub key: String,
+    /// What it says; `null` where that is no JSON.
+    pub value: serde_json::Value,
+    /// What it says in hexadecimal, where that is no JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bytes: Option<String>,
 }
 
 /// `POST /v1/vms/{name}/migrate`. Answers 202 with the attempt's [`AttemptView`].
@@ -228,6 +337,57 @@ pub struct MigrateRequest {
 pub struct PlanRequest {
     /// What is wanted.
     pub goal: PlanGoal,
+}
+
+/// `POST /v1/tokens`: a token with which a host asks for its first certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TokenRequest {
+    /// The host.
+    pub host: HostId,
+    /// How long it can be used, in seconds; an hour when absent, at most a week.
+    #[serde(default)]
+    pub lifetime_seconds: Option<u64>,
+}
+
+/// A token, told once.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NewToken {
+    /// The host.
+    pub host: HostId,
+    /// The token; the controller keeps only its digest.
+    pub token: String,
+    /// Until when it can be used, RFC 3339.
+    pub expires: String,
+}
+
+/// `POST /v1/enroll`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnrollRequest {
+    /// The token.
+    pub token: String,
+    /// PKCS #10 request (PEM); only its key is used.
+    pub request: String,
+}
+
+/// `POST /v1/agent/renew`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CertificateRequest {
+    /// PKCS #10 request (PEM); only its key is used.
+    pub request: String,
+}
+
+/// A host's new certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NewCertificate {
+    /// The host that it is for.
+    pub host: HostId,
+    /// The certificate (PEM).
+    pub certificate: String,
+    /// The CA's certificate (PEM).
+    pub ca: String,
 }
 
 /// A host, as shown.

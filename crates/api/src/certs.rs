@@ -1,23 +1,28 @@
 //! A fleet's certificates: one CA, one leaf for each party, as PEM files in one directory.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+mod authority;
+mod files;
+mod token;
+mod validity;
 
-use jiff::civil::Date;
-use jiff::tz::Offset;
-use jiff::{Span, Timestamp};
-use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
-    Issuer, KeyPair, KeyUsagePurpose, date_time_ymd,
-};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rcgen::{BasicConstraints, ExtendedKeyUsagePurpose, IsCa, KeyPair, KeyUsagePurpose};
 use types::HostId;
 
-/// Largest file read, in bytes.
-const MAX_PEM: u64 = 1 << 20;
-const CA_YEARS: i32 = 10;
-const LEAF_YEARS: i32 = 1;
+pub(crate) use authority::fingerprint_of;
+pub use authority::{Authority, fingerprint};
+pub use files::replace;
+pub use token::{Token, TokenError};
+pub use validity::Validity;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// How long a CA is valid.
+const CA_LIFE: Duration = Duration::from_secs(3653 * 24 * 3600);
+/// How long the certificates are valid that are issued by hand.
+const LEAF_LIFE: Duration = Duration::from_secs(366 * 24 * 3600);
 
 /// Somebody who gets a certificate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +66,14 @@ pub enum CertError {
         /// Why.
         source: rcgen::Error,
     },
+    /// A CA's two files are of two CAs.
+    #[error("{} is not the key of {}", key.display(), cert.display())]
+    Mismatch {
+        /// The certificate.
+        cert: PathBuf,
+        /// The key.
+        key: PathBuf,
+    },
     /// The name is not a party's, or its files would stand in the way of others.
     #[error("{given:?} cannot be a party's name: {rule}")]
     Name {
@@ -72,9 +85,9 @@ pub enum CertError {
     /// The certificate could not be made.
     #[error("the certificate cannot be made: {0}")]
     Make(#[from] rcgen::Error),
-    /// The clock is out of the range of dates.
-    #[error("the system clock is out of range: {0}")]
-    Clock(#[from] jiff::Error),
+    /// What was read as a certificate is none.
+    #[error("{0} cannot be read as a certificate")]
+    Unreadable(String),
 }
 
 impl Party {
@@ -138,14 +151,14 @@ pub fn files(dir: &Path, party: &Party) -> Files {
 /// A CA exists there, or the files cannot be written.
 pub fn create_ca(dir: &Path) -> Result<Files, CertError> {
     let made = Files { cert: dir.join("ca.pem"), key: dir.join("ca.key") };
-    make_dir(dir)?;
-    refuse_existing(&made)?;
+    files::make_dir(dir)?;
+    files::refuse_existing(&made)?;
     let key = KeyPair::generate()?;
-    let mut params = params(&ca_name(&key), CA_YEARS)?;
+    let mut params = authority::params(&authority::name(&key), CA_LIFE)?;
     params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let certificate = params.self_signed(&key)?;
-    write_pair(&made, &certificate.pem(), &key.serialize_pem())?;
+    files::write_pair(&made, &certificate.pem(), &key.serialize_pem())?;
     Ok(made)
 }
 
@@ -156,105 +169,60 @@ pub fn create_ca(dir: &Path) -> Result<Files, CertError> {
 pub fn issue(dir: &Path, party: &Party) -> Result<Files, CertError> {
     party.check()?;
     let made = files(dir, party);
-    refuse_existing(&made)?;
-    let issuer = issuer(dir)?;
-    let key = KeyPair::generate()?;
-    let mut params = params(party.stem(), LEAF_YEARS)?;
-    params.subject_alt_names = CertificateParams::new(vec![party.dns_name()])?.subject_alt_names;
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-    params.extended_key_usages = party.usages();
-    params.use_authority_key_identifier_extension = true;
-    let certificate = params.signed_by(&key, &issuer)?;
-    write_pair(&made, &certificate.pem(), &key.serialize_pem())?;
+    files::refuse_existing(&made)?;
+    let authority = Authority::load(&dir.join("ca.pem"), &dir.join("ca.key"))?;
+    let key = new_key()?;
+    let certificate = authority.sign(&request(&key)?, party, LEAF_LIFE)?;
+    files::write_pair(&made, &certificate, &key)?;
     Ok(made)
 }
 
-/// A name that no other CA has: two fleets' certificates, mixed up, are then told
-/// apart by their issuer instead of by a signature that does not fit.
-fn ca_name(key: &KeyPair) -> String {
-    let id = CertificateParams::default().key_identifier(key);
-    let id: String = id.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-    format!("Godwit CA {id}")
+/// Makes a party's certificate in `dir` anew, valid for a year, for the key that
+/// it has.
+///
+/// # Errors
+/// There is no CA in `dir` or no key of the party, or the file cannot be written.
+pub fn renew(dir: &Path, party: &Party) -> Result<Files, CertError> {
+    party.check()?;
+    let made = files(dir, party);
+    let authority = Authority::load(&dir.join("ca.pem"), &dir.join("ca.key"))?;
+    let certificate = authority.sign(&request(&files::read(&made.key)?)?, party, LEAF_LIFE)?;
+    replace(&made.cert, certificate.as_bytes(), 0o644)?;
+    Ok(made)
 }
 
-fn issuer(dir: &Path) -> Result<Issuer<'static, KeyPair>, CertError> {
-    let (cert, key) = (dir.join("ca.pem"), dir.join("ca.key"));
-    let pair =
-        KeyPair::from_pem(&read(&key)?).map_err(|source| CertError::Ca { path: key, source })?;
-    Issuer::from_ca_cert_pem(&read(&cert)?, pair)
-        .map_err(|source| CertError::Ca { path: cert, source })
+/// A new private key (PEM).
+///
+/// # Errors
+/// The system gives no random numbers.
+pub fn new_key() -> Result<String, CertError> {
+    Ok(KeyPair::generate()?.serialize_pem())
 }
 
-fn params(common_name: &str, years: i32) -> Result<CertificateParams, CertError> {
-    let mut params = CertificateParams::default();
-    let mut name = DistinguishedName::new();
-    name.push(DnType::CommonName, common_name);
-    params.distinguished_name = name;
-    let today = Offset::UTC.to_datetime(Timestamp::now()).date();
-    let midnight = |date: Date| {
-        // Months and days are small and positive.
-        date_time_ymd(date.year().into(), date.month().unsigned_abs(), date.day().unsigned_abs())
-    };
-    // A day back: clocks of hosts differ.
-    params.not_before = midnight(today.checked_sub(Span::new().days(1))?);
-    params.not_after = midnight(today.checked_add(Span::new().years(years))?);
-    Ok(params)
+/// The request (PEM) that a certificate be made for a private key (PEM). It names
+/// nobody: for whom the certificate is, its signer knows from elsewhere.
+///
+/// # Errors
+/// It is not a private key.
+pub fn request(key: &str) -> Result<String, CertError> {
+    let key = KeyPair::from_pem(key)?;
+    Ok(rcgen::CertificateParams::default().serialize_request(&key)?.pem()?)
 }
 
-fn make_dir(dir: &Path) -> Result<(), CertError> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(at(dir))
-}
-
-fn refuse_existing(files: &Files) -> Result<(), CertError> {
-    for path in [&files.key, &files.cert] {
-        if path.symlink_metadata().is_ok() {
-            return Err(CertError::Exists(path.clone()));
-        }
-    }
+/// Whether a text is a request (PEM) that its key has signed.
+///
+/// # Errors
+/// It is not.
+pub fn check_request(request: &str) -> Result<(), CertError> {
+    rcgen::CertificateSigningRequestParams::from_pem(request)?;
     Ok(())
 }
 
-/// The certificate last: where it stands, its key stands too.
-fn write_pair(files: &Files, cert: &str, key: &str) -> Result<(), CertError> {
-    write_new(&files.key, key.as_bytes(), 0o600)?;
-    write_new(&files.cert, cert.as_bytes(), 0o644)
-}
-
-/// Writes a file that appears whole or not at all and replaces nothing.
-fn write_new(path: &Path, bytes: &[u8], mode: u32) -> Result<(), CertError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{}.new", std::process::id()));
-    let temporary = PathBuf::from(name);
-    let result = write_and_link(&temporary, path, bytes, mode);
-    // Nothing to do about a left-over that cannot be removed; it replaces nothing.
-    let _ = fs::remove_file(&temporary);
-    result
-}
-
-fn write_and_link(temporary: &Path, path: &Path, bytes: &[u8], mode: u32) -> Result<(), CertError> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(temporary)
-        .map_err(at(temporary))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(at(temporary))?;
-    // A hard link, unlike a rename, fails where the name is taken.
-    fs::hard_link(temporary, path).map_err(|source| match source.kind() {
-        io::ErrorKind::AlreadyExists => CertError::Exists(path.to_owned()),
-        _ => CertError::File { path: path.to_owned(), source },
-    })
-}
-
-fn read(path: &Path) -> Result<String, CertError> {
-    let mut text = String::new();
-    let file = File::open(path).map_err(at(path))?;
-    file.take(MAX_PEM).read_to_string(&mut text).map_err(at(path))?;
-    Ok(text)
-}
-
-fn at(path: &Path) -> impl Fn(io::Error) -> CertError {
-    let path = path.to_owned();
-    move |source| CertError::File { path: path.clone(), source }
+/// Puts a certificate and a private key where there are none yet.
+///
+/// # Errors
+/// There are, or they cannot be written.
+pub fn write_new(made: &Files, cert: &str, key: &str) -> Result<(), CertError> {
+    files::refuse_existing(made)?;
+    files::write_pair(made, cert, key)
 }

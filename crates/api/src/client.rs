@@ -17,7 +17,7 @@ use crate::MAX_REQUEST;
 use crate::console;
 use crate::server::too_large;
 use crate::tls::{self, Identity, TlsError};
-use connection::{Answer, Connections, SendError};
+use connection::{Answer, Connections, Credentials, SendError};
 
 /// Where the controller is, and who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +44,9 @@ pub enum ConfigError {
     /// A PEM file is missing or wrong.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// There is no TLS here as it is needed.
+    #[error("TLS: {0}")]
+    NoTls(#[from] rustls::Error),
 }
 
 /// Why a request did not succeed.
@@ -52,6 +55,14 @@ pub enum ClientError {
     /// The controller refused it, and says why.
     #[error("{0}")]
     Problem(Problem),
+    /// The own certificate is no longer valid; nothing was sent.
+    #[error("the certificate {} was valid until {end}", file.display())]
+    Expired {
+        /// Its file.
+        file: PathBuf,
+        /// Its end, RFC 3339.
+        end: String,
+    },
     /// No answer. Whether the controller acted on the request is not known.
     #[error("the controller at {controller} does not answer: {why}")]
     Unreachable {
@@ -75,6 +86,9 @@ impl ClientError {
     pub fn problem(&self) -> Problem {
         match self {
             Self::Problem(problem) => problem.clone(),
+            Self::Expired { .. } => {
+                Problem::new(Code::CertificateExpired, self.to_string()).remedy(expired())
+            }
             Self::Unreachable { .. } => Problem::new(Code::ControllerUnreachable, self.to_string())
                 .remedy(
                     "check that the controller runs, that GODWIT_CONTROLLER is its address, \
@@ -84,6 +98,12 @@ impl ClientError {
                 .remedy("use a godwit of the controller's version"),
         }
     }
+}
+
+/// What helps against a certificate that is no longer valid.
+pub(crate) fn expired() -> &'static str {
+    "a host gets a new one with `godwit host add` and `godwit host enroll`, \
+     administrators and the controller with `godwit ca renew`"
 }
 
 /// A client; clones share its connections.
@@ -98,17 +118,32 @@ impl Client {
     /// # Errors
     /// The URL or a file is wrong.
     pub fn new(config: ClientConfig) -> Result<Self, ConfigError> {
-        let bad = || ConfigError::Url { given: config.controller.chars().take(200).collect() };
-        let uri: Uri = config.controller.parse().map_err(|_| bad())?;
-        let bare = uri.path_and_query().is_none_or(|p| p.as_str() == "/");
-        let (Some("https"), Some(host), true) = (uri.scheme_str(), uri.host(), bare) else {
-            return Err(bad());
-        };
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = uri.port_u16().unwrap_or(7443);
+        let (host, port) = address(&config.controller)?;
         let identity = Identity { ca: config.ca, cert: config.cert, key: config.key };
-        let tls = tls::client_config(&identity)?;
-        Ok(Self { connections: Arc::new(Connections::new(config.controller, host, port, tls)) })
+        // Wrong files are told at once; later they are read for each connection.
+        tls::client_config(&identity)?;
+        Ok(Self::with(config.controller, host, port, Credentials::Files(identity)))
+    }
+
+    /// A client without a certificate, for [`Client::enroll`]; it trusts the controller
+    /// of the CA with this fingerprint.
+    ///
+    /// # Errors
+    /// The URL is wrong.
+    pub fn first_contact(controller: String, fingerprint: &str) -> Result<Self, ConfigError> {
+        let (host, port) = address(&controller)?;
+        let credentials = Credentials::None(tls::first_contact_config(fingerprint)?);
+        Ok(Self::with(controller, host, port, credentials))
+    }
+
+    fn with(url: String, host: String, port: u16, credentials: Credentials) -> Self {
+        Self { connections: Arc::new(Connections::new(url, host, port, credentials)) }
+    }
+
+    /// Lets go of connections that rest: the next request makes a new one, with what
+    /// is in the files then.
+    pub fn reconnect(&self) {
+        self.connections.forget();
     }
 
     /// Sends a request and reads its answer, all within `timeout`.
@@ -149,6 +184,9 @@ impl Client {
         let sent = self.connections.exchange(&method, path, key, body.into());
         let answer = match tokio::time::timeout(timeout, sent).await {
             Ok(Ok(answer)) => answer,
+            Ok(Err(SendError::Expired { file, end })) => {
+                return Err(ClientError::Expired { file, end });
+            }
             Ok(Err(SendError::Unreachable(why))) => return Err(self.unreachable(why)),
             Ok(Err(SendError::Garbled(why))) => return Err(self.garbled(why)),
             Err(_) => {
@@ -176,6 +214,7 @@ impl Client {
         match tokio::time::timeout(timeout, sent).await {
             Ok(Ok(Ok(upgraded))) => Ok(Some(TokioIo::new(upgraded))),
             Ok(Ok(Err(answer))) => self.read::<Option<()>>(&answer).map(|_| None),
+            Ok(Err(SendError::Expired { file, end })) => Err(ClientError::Expired { file, end }),
             Ok(Err(SendError::Unreachable(why))) => Err(self.unreachable(why)),
             Ok(Err(SendError::Garbled(why))) => Err(self.garbled(why)),
             Err(_) => Err(self.unreachable(format!("no answer within {} s", timeout.as_secs()))),
@@ -200,4 +239,16 @@ impl Client {
     fn garbled(&self, why: String) -> ClientError {
         ClientError::Garbled { controller: self.connections.url().to_owned(), why }
     }
+}
+
+/// Host and port of a controller's URL.
+fn address(controller: &str) -> Result<(String, u16), ConfigError> {
+    let bad = || ConfigError::Url { given: controller.chars().take(200).collect() };
+    let uri: Uri = controller.parse().map_err(|_| bad())?;
+    let bare = uri.path_and_query().is_none_or(|p| p.as_str() == "/");
+    let (Some("https"), Some(host), true) = (uri.scheme_str(), uri.host(), bare) else {
+        return Err(bad());
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    Ok((host, uri.port_u16().unwrap_or(7443)))
 }

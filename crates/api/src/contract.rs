@@ -8,9 +8,10 @@ use types::{
 };
 
 use crate::body::{
-    AttemptEvent, AttemptIntent, AttemptView, CordonRequest, EventsQuery, HistoryEvent,
-    HistoryQuery, HostView, MigrateRequest, Nothing, OwnershipRequest, PlanRequest, PreflightView,
-    StartRequest, SyncReply, SyncRequest, VmView,
+    AttemptEvent, AttemptIntent, AttemptView, Backup, CertificateRequest, ControllerView,
+    CordonRequest, EnrollRequest, EventsQuery, HistoryEvent, HistoryQuery, HostView,
+    MigrateRequest, NewCertificate, NewToken, Nothing, OwnershipRequest, PlanRequest, PreflightView,
+    ResolveRequest, StartRequest, SyncReply, SyncRequest, TokenRequest, VmView,
 };
 use crate::operation::{Operation, Verb};
 use crate::path;
@@ -36,6 +37,22 @@ pub const HOST_UNCORDON: Operation<HostId, Nothing, HostView> = Operation::chang
     path::HOST_UNCORDON,
     "Lets VMs go to a host again.",
 );
+
+/// A token for a new host.
+pub const TOKEN_CREATE: Operation<(), TokenRequest, NewToken> = Operation::change(
+    "createToken",
+    Verb::Post,
+    path::TOKENS,
+    "Makes a one-time token for a host's first certificate. No answer is kept for its key.",
+);
+/// A host's first certificate.
+pub const ENROLL: Operation<(), EnrollRequest, NewCertificate> = Operation::agent(
+    "enrollHost",
+    Verb::Post,
+    path::ENROLL,
+    "Makes a host's first certificate, for a token.",
+)
+.for_strangers();
 
 /// Every VM.
 pub const VMS: Operation<(), Nothing, Vec<VmView>> =
@@ -92,6 +109,22 @@ pub const VM_CANCEL: Operation<VmName, Nothing, AttemptView> = Operation::change
     path::VM_CANCEL,
     "Asks for the migration of a VM to be given up.",
 );
+/// A person says which host has a VM.
+pub const VM_RESOLVE: Operation<VmName, ResolveRequest, VmView> = Operation::change(
+    "resolveVm",
+    Verb::Post,
+    path::VM_RESOLVE,
+    "Records which host has a VM, upon an administrator's statement that the others are off.",
+);
+/// The controller itself.
+pub const CONTROLLER: Operation<(), Nothing, ControllerView> = Operation::read(
+    "getController",
+    path::CONTROLLER,
+    "The controller itself: its store, and what is in doubt.",
+);
+/// A backup of the store.
+pub const BACKUP: Operation<(), Nothing, Backup> =
+    Operation::read("getBackup", path::BACKUP, "Everything in the store, of one moment.");
 /// One attempt.
 pub const ATTEMPT: Operation<AttemptId, Nothing, AttemptView> =
     Operation::read("getAttempt", path::ATTEMPT, "One migration attempt, under way or over.");
@@ -140,6 +173,13 @@ pub const AGENT_SYNC: Operation<(), SyncRequest, SyncReply> = Operation::agent(
     Verb::Post,
     path::AGENT_SYNC,
     "A host's facts go in, the whole intent for it comes out.",
+);
+/// A host's next certificate.
+pub const AGENT_RENEW: Operation<(), CertificateRequest, NewCertificate> = Operation::agent(
+    "agentRenew",
+    Verb::Post,
+    path::AGENT_RENEW,
+    "Makes a new certificate for the host that asks.",
 );
 /// A fresh read of an attempt.
 pub const AGENT_ATTEMPT: Operation<AttemptId, Nothing, AttemptIntent> = Operation::agent(

@@ -1,5 +1,6 @@
 //! The HTTP contract: paths, bodies, problem+json, typed client, certificates.
 
+pub mod backup;
 pub mod body;
 pub mod certs;
 pub mod client;
@@ -27,6 +28,9 @@ pub const MAX_REQUEST: usize = 4 << 20;
 
 /// Largest response body in bytes.
 pub const MAX_RESPONSE: usize = 32 << 20;
+
+/// Largest backup in bytes.
+pub const MAX_BACKUP: usize = 512 << 20;
 
 /// The name that a host's certificate bears.
 pub fn host_name(host: &types::HostId) -> String {

@@ -60,6 +60,8 @@ pub enum Who {
     Host,
     /// Any of the fleet's.
     Anyone,
+    /// None at all.
+    Stranger,
 }
 
 /// What an operation does, and how its answer travels.
@@ -163,6 +165,13 @@ impl<P, B, A, Q> Operation<P, B, A, Q> {
     #[must_use]
     pub const fn for_anyone(mut self) -> Self {
         self.who = Who::Anyone;
+        self
+    }
+
+    /// Open to those who have no certificate yet.
+    #[must_use]
+    pub const fn for_strangers(mut self) -> Self {
+        self.who = Who::Stranger;
         self
     }
 

@@ -22,6 +22,15 @@ pub const AGENT_SETTLE: &str = "/v1/agent/vms/{vm}/settle";
 /// `GET` with an upgrade to [`console::PROTOCOL`](crate::console::PROTOCOL): a
 /// connection for the next user of a console here; 204 where none came for a while.
 pub const AGENT_CONSOLE: &str = "/v1/agent/console";
+/// `POST`: a [`CertificateRequest`](crate::body::CertificateRequest) for the host
+/// that speaks.
+pub const AGENT_RENEW: &str = "/v1/agent/renew";
+
+/// `POST`: an [`EnrollRequest`](crate::body::EnrollRequest). The one path for which
+/// no certificate is needed.
+pub const ENROLL: &str = "/v1/enroll";
+/// `POST`: a [`TokenRequest`](crate::body::TokenRequest).
+pub const TOKENS: &str = "/v1/tokens";
 
 /// `GET`: every [`HostView`](crate::body::HostView).
 pub const HOSTS: &str = "/v1/hosts";
@@ -70,6 +79,13 @@ pub const HISTORY: &str = "/v1/history";
 pub const EVENTS: &str = "/v1/events";
 /// `GET`: the OpenAPI document.
 pub const OPENAPI: &str = "/openapi.json";
+
+/// `POST`: a [`ResolveRequest`](crate::body::ResolveRequest).
+pub const VM_RESOLVE: &str = "/v1/vms/{vm}/resolve";
+/// `GET`: a [`ControllerView`](crate::body::ControllerView).
+pub const CONTROLLER: &str = "/v1/controller";
+/// `GET`: a [`Backup`](crate::body::Backup).
+pub const BACKUP: &str = "/v1/controller/backup";
 
 /// What begins the paths that only hosts may use. Every request below it may be
 /// repeated without a second effect.

@@ -18,6 +18,8 @@ pub enum Role {
     Host,
     /// An administrator.
     Admin,
+    /// Somebody without a certificate.
+    Stranger,
 }
 
 /// The other end of a connection, as its certificate says.
@@ -59,6 +61,16 @@ impl Peer {
             [name] => Self::from_name(name).ok_or_else(|| PeerError::NoParty(names.clone())),
             _ => Err(PeerError::NoParty(names)),
         }
+    }
+
+    /// Reads role and name from the first certificate of a PEM file.
+    ///
+    /// # Errors
+    /// There is none, or it is not a party's.
+    pub fn of_file(path: &std::path::Path) -> Result<Self, PeerError> {
+        use rustls::pki_types::pem::PemObject;
+        let certificate = CertificateDer::from_pem_file(path).map_err(|_| PeerError::Unreadable)?;
+        Self::of(&certificate)
     }
 
     /// Reads a DNS name; `None` where it is not a party's.

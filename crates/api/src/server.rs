@@ -25,14 +25,21 @@ use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 use tower::ServiceExt;
 use types::{Code, Problem};
 
 use crate::body::ProblemDetails;
-use crate::{MAX_REQUEST, Peer};
+use crate::certs::Validity;
+use crate::client::expired;
+use crate::{MAX_REQUEST, Peer, Role, path};
 
 /// Connections at the same time; more wait in the kernel's queue.
 const MAX_CONNECTIONS: usize = 1024;
+/// Those of them that bear no certificate; more are turned away.
+const MAX_STRANGERS: usize = 16;
+/// How long one that bears no certificate may last.
+const STRANGER: Duration = Duration::from_secs(20);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// For a request's head, and for a connection to rest between two requests.
 const HEAD: Duration = Duration::from_secs(60);
@@ -56,8 +63,11 @@ pub async fn serve(
 ) -> io::Result<()> {
     let address = listener.local_addr()?;
     tracing::info!(%address, "serving");
-    let acceptor = TlsAcceptor::from(tls);
-    let app = app.fallback(unknown_path).method_not_allowed_fallback(unknown_path);
+    let door = Door {
+        acceptor: TlsAcceptor::from(tls),
+        app: app.fallback(unknown_path).method_not_allowed_fallback(unknown_path),
+        strangers: Arc::new(Semaphore::new(MAX_STRANGERS)),
+    };
     let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let (ending, ended) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -69,9 +79,9 @@ pub async fn serve(
             accepted = accept(&listener, &slots) => accepted,
         };
         let Some((stream, slot)) = accepted else { continue };
-        let (acceptor, app, ended) = (acceptor.clone(), app.clone(), ended.clone());
+        let (door, ended) = (door.clone(), ended.clone());
         connections.spawn(async move {
-            converse(stream, acceptor, app, ended).await;
+            door.converse(stream, ended).await;
             drop(slot);
         });
     }
@@ -102,35 +112,102 @@ async fn accept(
     }
 }
 
-/// One connection, from the handshake to its end.
-async fn converse(
-    stream: TcpStream,
+/// What every connection needs.
+#[derive(Clone)]
+struct Door {
     acceptor: TlsAcceptor,
     app: Router,
+    strangers: Arc<Semaphore>,
+}
+
+impl Door {
+    /// One connection, from the handshake to its end.
+    async fn converse(self, stream: TcpStream, ended: watch::Receiver<bool>) {
+        let from = stream.peer_addr().map_or_else(|_| "?".to_owned(), |a| a.to_string());
+        let _ = stream.set_nodelay(true);
+        let tls = match timeout(HANDSHAKE, self.acceptor.accept(stream)).await {
+            Ok(Ok(tls)) => tls,
+            Ok(Err(error)) => return tracing::warn!(%from, %error, "handshake failed"),
+            Err(_) => return tracing::warn!(%from, "handshake took longer than 10 s"),
+        };
+        let certificates = tls.get_ref().1.peer_certificates();
+        let Some(certificate) = certificates.and_then(|c| c.first()) else {
+            let Ok(_slot) = self.strangers.clone().try_acquire_owned() else {
+                return tracing::warn!(%from, "too many without a certificate at once");
+            };
+            let served = serve_http(tls, Who::Stranger, self.app, &from, ended);
+            if timeout(STRANGER, served).await.is_err() {
+                tracing::warn!(%from, "one without a certificate was cut off after 20 s");
+            }
+            return;
+        };
+        let who = match (Peer::of(certificate), Validity::of_der(certificate)) {
+            (Ok(peer), Some(validity)) => Who::Party(peer, validity),
+            (Err(error), _) => return tracing::warn!(%from, %error, "not a party"),
+            (_, None) => return tracing::warn!(%from, "the certificate's time cannot be read"),
+        };
+        serve_http(tls, who, self.app, &from, ended).await;
+    }
+}
+
+/// Whose requests arrive on a connection.
+#[derive(Debug, Clone)]
+enum Who {
+    /// A party; its certificate ends one day, also in the middle of a connection.
+    Party(Peer, Validity),
+    /// Somebody without a certificate.
+    Stranger,
+}
+
+impl Who {
+    /// Lets a request through, marked with who speaks, or not.
+    fn admit(&self, request: &mut Request) -> Result<(), Problem> {
+        match self {
+            Self::Party(peer, validity) => {
+                if validity.over(jiff::Timestamp::now().as_second()) {
+                    let detail = format!(
+                        "the certificate of {} was valid until {}",
+                        peer.name,
+                        validity.end()
+                    );
+                    return Err(Problem::new(Code::CertificateExpired, detail).remedy(expired()));
+                }
+                request.extensions_mut().insert(peer.clone());
+                Ok(())
+            }
+            Self::Stranger if request.uri().path() == path::ENROLL => {
+                let nobody = Peer { role: Role::Stranger, name: "stranger".to_owned() };
+                request.extensions_mut().insert(nobody);
+                Ok(())
+            }
+            Self::Stranger => {
+                Err(Problem::new(Code::NotAllowed, "the connection bears no certificate")
+                    .remedy("use an administrator's certificate (GODWIT_CERT and GODWIT_KEY)"))
+            }
+        }
+    }
+}
+
+async fn serve_http(
+    tls: TlsStream<TcpStream>,
+    who: Who,
+    app: Router,
+    from: &str,
     mut ended: watch::Receiver<bool>,
 ) {
-    let from = stream.peer_addr().map_or_else(|_| "?".to_owned(), |a| a.to_string());
-    let _ = stream.set_nodelay(true);
-    let tls = match timeout(HANDSHAKE, acceptor.accept(stream)).await {
-        Ok(Ok(tls)) => tls,
-        Ok(Err(error)) => return tracing::warn!(%from, %error, "handshake failed"),
-        Err(_) => return tracing::warn!(%from, "handshake took longer than 10 s"),
-    };
-    let Some(certificate) = tls.get_ref().1.peer_certificates().and_then(|c| c.first()) else {
-        return tracing::warn!(%from, "no certificate");
-    };
-    let peer = match Peer::of(certificate) {
-        Ok(peer) => peer,
-        Err(error) => return tracing::warn!(%from, %error, "not a party"),
-    };
     let hangup = Hangup::default();
     let hung_up = Arc::clone(&hangup.0);
     let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(peer.clone());
+        let admitted = who.admit(&mut request);
         request.extensions_mut().insert(hangup.clone());
         let app = app.clone();
-        async move { app.oneshot(request).await.map_err(|never: Infallible| match never {}) }
+        async move {
+            match admitted {
+                Ok(()) => app.oneshot(request).await.map_err(|never: Infallible| match never {}),
+                Err(problem) => Ok(Rejection(problem).into_response()),
+            }
+        }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -1,5 +1,8 @@
 //! PEM files become TLS configurations: TLS 1.3 only, both sides with certificates.
 
+mod first;
+mod reload;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -79,6 +82,48 @@ pub fn client_config(files: &Identity) -> Result<Arc<ClientConfig>, TlsError> {
         .with_client_auth_cert(chain(&files.cert)?, key(&files.key)?)
         .map_err(|e| content(&files.cert, &e))?;
     Ok(Arc::new(config))
+}
+
+/// Configuration of the controller's server: it demands nothing of strangers, who
+/// have no certificate yet, and refuses every certificate that is not of the CA.
+/// Its own certificate is read anew whenever its file changes, and goes together
+/// with the CA's, so that strangers can compare that with what they were told.
+///
+/// # Errors
+/// A file is missing or wrong; the error names it.
+pub fn controller_config(files: &Identity) -> Result<Arc<ServerConfig>, TlsError> {
+    let provider = provider();
+    let verifier = WebPkiClientVerifier::builder_with_provider(
+        Arc::new(roots(&files.ca)?),
+        Arc::clone(&provider),
+    )
+    .allow_unauthenticated()
+    .build()
+    .map_err(|e| content(&files.ca, &e))?;
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13])
+        .map_err(|e| content(&files.cert, &e))?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(reload::Reloading::new(files.clone())?));
+    // A resumed session would outlive the certificate that it began with.
+    config.send_tls13_tickets = 0;
+    Ok(Arc::new(config))
+}
+
+/// Configuration of a client without a certificate that trusts whoever proves to
+/// be the controller of the CA with this fingerprint.
+///
+/// # Errors
+/// TLS 1.3 is not to be had.
+pub fn first_contact_config(fingerprint: &str) -> Result<Arc<ClientConfig>, rustls::Error> {
+    let verifier = first::FirstContact::new(fingerprint.to_owned(), provider());
+    Ok(Arc::new(
+        ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS13])?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth(),
+    ))
 }
 
 fn provider() -> Arc<CryptoProvider> {

@@ -13,6 +13,7 @@ use crate::call::Call;
 use crate::core::{self, Attempt, Caller, Note};
 use crate::intent;
 use crate::records::{Records, Scope};
+use crate::restored;
 use crate::routes::Routes;
 use crate::shell::Shell;
 use crate::when::now_ms;
@@ -48,12 +49,22 @@ async fn sync(call: Call<(), SyncRequest, SyncReply>) -> Result<SyncReply, Probl
         return Err(Problem::new(Code::InvalidRequest, detail));
     }
     let deadline = Instant::now() + Duration::from_millis(request.wait_ms).min(MAX_WAIT);
-    shell.hear(request.host.clone(), &request.vms, request.since);
+    // A revision of another store says nothing of this one.
+    let ours = request.incarnation.is_none_or(|theirs| theirs == shell.incarnation());
+    let since = if ours { request.since } else { 0 };
+    if request.incarnation.is_some_and(|theirs| theirs > shell.incarnation()) {
+        tracing::error!(%host, "ALARM: this host has seen a newer store; restore a backup of that");
+    }
+    shell.meet(&host).await?;
+    shell.hear(request.host.clone(), &request.vms, since);
+    if shell.restored().is_some() {
+        restored::look(&shell, &host, &request.vms).await?;
+    }
     for vm in changed_by_facts(&shell, &host, &request).await? {
         take_facts(&shell, &host, vm).await?;
     }
-    news(&shell, &host, request.since, deadline).await;
-    intent::intent(&shell, &host, &request.attempts).await
+    news(&shell, &host, since, deadline).await;
+    intent::intent(&shell, &host, &request).await
 }
 
 /// VMs whose records the facts change.
@@ -92,6 +103,9 @@ async fn take_facts(shell: &Shell, host: &HostId, vm: VmId) -> Result<(), Proble
 /// Facts are believed only of the VM's owner.
 fn apply_facts(shell: &Shell, host: &HostId, vm: VmId, records: &mut Records) {
     let Some(seen) = shell.observed(vm, records) else { return };
+    if !core::confirmed(records.own.as_ref(), shell.incarnation()) {
+        return;
+    }
     let (Some(record), Some(own)) = (&mut records.vm, &records.own) else { return };
     if own.owner != *host {
         return;
@@ -116,6 +130,7 @@ async fn attempt(call: Call<AttemptId, Nothing, AttemptIntent>) -> Result<Attemp
     let (host, shell) = (call.host()?, call.shell);
     let records = shell.records(&intent::scope(&shell, call.at).await?).await?;
     party(&host, records.attempt.as_ref())?;
+    certain(&shell, &records)?;
     intent::attempt(records)
 }
 
@@ -125,8 +140,10 @@ async fn event(
     let host = call.host()?;
     let Call { shell, at: id, body: event, .. } = call;
     let scope = intent::scope(&shell, id).await?;
+    let inner = shell.clone();
     let decide = move |records: &mut Records| {
         party(&host, records.attempt.as_ref())?;
+        certain(&inner, records)?;
         // A removed VM has no owner; what its attempts report is kept all the same.
         let own = records.own.clone().or(records.gone.as_ref().and_then(|g| g.own.clone()));
         if let (Some(own), Some(attempt)) = (own, &mut records.attempt) {
@@ -164,6 +181,15 @@ fn party<'a>(host: &HostId, attempt: Option<&'a Attempt>) -> Result<&'a Attempt,
     Err(Problem::new(Code::NotAllowed, detail))
 }
 
+/// Of a restored store that is not confirmed yet, hosts are told nothing; they ask again.
+fn certain(shell: &Shell, records: &Records) -> Result<(), Problem> {
+    if core::confirmed(records.own.as_ref(), shell.incarnation()) {
+        return Ok(());
+    }
+    let detail = "the store was restored, and what it says of this VM is not confirmed yet";
+    Err(Problem::new(Code::StoreUnavailable, detail))
+}
+
 type OwnershipCall = Call<VmId, OwnershipRequest, Ownership>;
 
 /// One of the core's four transitions.
@@ -174,7 +200,9 @@ async fn transition(call: OwnershipCall, transition: Transition) -> Result<Owner
     let Call { shell, at: vm, body: request, .. } = call;
     same_incarnation(shell.incarnation(), &request)?;
     let scope = Scope::vm(vm).attempt(request.attempt);
+    let inner = shell.clone();
     let decide = move |records: &mut Records| {
+        certain(&inner, records)?;
         let (own, attempt) = records.migration()?;
         let caller = Caller { host: &host, vm, request: &request };
         let notes = transition(own, attempt, caller, now_ms())?;

@@ -7,8 +7,9 @@ use api::{Hangup, Peer};
 use axum::http::request::Parts;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use types::{HostId, Problem};
+use types::{Code, HostId, Incarnation, Problem};
 
+use crate::core;
 use crate::idempotency::Key;
 use crate::records::{Records, Scope};
 use crate::shell::Shell;
@@ -33,6 +34,18 @@ pub(crate) struct Call<P = (), B = Nothing, A = Nothing, Q = Nothing> {
     pub(crate) peer: Peer,
     pub(crate) parts: Parts,
     pub(crate) answer: PhantomData<fn() -> A>,
+}
+
+/// Nobody acts on what a restored store says before hosts have confirmed it.
+fn certain(records: &Records, now: Incarnation) -> Result<(), Problem> {
+    if core::confirmed(records.own.as_ref(), now) {
+        return Ok(());
+    }
+    let name = records.vm_name().map_or_else(|| "the VM".to_owned(), |name| name.to_string());
+    let detail = format!("the store was restored, and it is not certain which host has {name}");
+    Err(Problem::new(Code::InDoubt, detail).remedy(format!(
+        "see `godwit controller status`; wait for its hosts, or `godwit vm resolve {name}`"
+    )))
 }
 
 impl<P, B, A, Q> Call<P, B, A, Q> {
@@ -66,6 +79,11 @@ impl<P, B, A, Q> Call<P, B, A, Q> {
     where
         A: Serialize + DeserializeOwned + Send + 'static,
     {
+        let now = self.shell.incarnation();
+        let decide = move |records: &mut Records| {
+            certain(records, now)?;
+            decide(records)
+        };
         self.shell.change_on(self.terms.clone(), scope, decide).await
     }
 }

@@ -23,6 +23,9 @@ pub enum ControllerError {
     /// A certificate or key is missing or wrong.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The CA cannot be used.
+    #[error(transparent)]
+    Authority(#[from] api::certs::CertError),
     /// The address cannot be listened on.
     #[error("cannot listen on {address}: {source}")]
     Listen {

@@ -2,21 +2,24 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use api::body::{AttemptIntent, SyncReply, VmIntent};
+use api::body::{AttemptIntent, Elsewhere, SyncReply, SyncRequest, VmFacts, VmIntent};
 use store::Entry;
-use types::{AttemptId, AttemptPhase, Code, HostId, Ownership, Problem, VmId};
+use types::{
+    AttemptId, AttemptPhase, Code, HostId, Incarnation, Ownership, Problem, RunState, VmId,
+};
 
-use crate::core::{Attempt, Vm};
+use crate::core::{self, Attempt, Vm};
 use crate::keys;
 use crate::records::{Gone, Records, Scope, parse};
 use crate::shell::{Shell, parse_all};
 
-/// The whole intent for a host; `asked` are the attempts it has something of.
+/// The whole intent for a host that asks for it.
 pub(crate) async fn intent(
     shell: &Shell,
     host: &HostId,
-    asked: &[AttemptId],
+    request: &SyncRequest,
 ) -> Result<SyncReply, Problem> {
+    let asked = &request.attempts;
     // Before all reads: what changes from now on is told by the next reply.
     let revision = shell.revision();
     let owns = shell.all(keys::OWNS).await?;
@@ -34,6 +37,10 @@ pub(crate) async fn intent(
     let concerned: BTreeMap<AttemptId, VmId> =
         found.iter().filter(|a| ours(a)).map(|a| (a.record.id, a.record.vm)).collect();
     vms.extend(concerned.values());
+    // Those it has a QEMU of, at rest.
+    let at_rest = |f: &&VmFacts| !f.moving && f.state != RunState::Stopped;
+    let here: Vec<VmId> = request.vms.iter().filter(at_rest).map(|facts| facts.vm).collect();
+    vms.extend(&here);
 
     let moment = Moment::read(shell, &vms, concerned.keys().copied()).await?;
     let mut reply = SyncReply {
@@ -42,11 +49,19 @@ pub(crate) async fn intent(
         vms: Vec::new(),
         attempts: Vec::new(),
         unknown_attempts: Vec::new(),
+        elsewhere: Vec::new(),
     };
+    let now = shell.incarnation();
     for id in &vms {
-        reply.vms.extend(moment.vm(*id, host)?);
+        reply.vms.extend(moment.vm(*id, host, now)?);
+    }
+    for id in here {
+        reply.elsewhere.extend(moment.elsewhere(shell, id, host)?);
     }
     for (id, vm) in &concerned {
+        if !moment.confirmed(*vm, now)? {
+            continue;
+        }
         let intent = moment.attempt(*id, *vm)?;
         let wanted = asked.contains(id) || intent.record.phase != AttemptPhase::Done;
         reply.attempts.extend(wanted.then_some(intent));
@@ -77,8 +92,31 @@ impl Moment {
         Records::read(scope, &entries)
     }
 
+    /// The record of the VM's owner is of this store.
+    fn confirmed(&self, id: VmId, now: Incarnation) -> Result<bool, Problem> {
+        Ok(core::confirmed(self.records(&Scope::vm(id))?.own.as_ref(), now))
+    }
+
+    /// The VM, if it is certainly another host's.
+    fn elsewhere(
+        &self,
+        shell: &Shell,
+        id: VmId,
+        host: &HostId,
+    ) -> Result<Option<Elsewhere>, Problem> {
+        let records = self.records(&Scope::vm(id))?;
+        let there = shell.observed(id, &records).is_some_and(|seen| seen.there());
+        Ok(records
+            .own
+            .filter(|own| own.incarnation == shell.incarnation() && own.owner != *host)
+            .map(|ownership| Elsewhere { vm: id, ownership, there }))
+    }
+
     /// The VM, if the host owns it.
-    fn vm(&self, id: VmId, host: &HostId) -> Result<Option<VmIntent>, Problem> {
+    fn vm(&self, id: VmId, host: &HostId, now: Incarnation) -> Result<Option<VmIntent>, Problem> {
+        if !self.confirmed(id, now)? {
+            return Ok(None);
+        }
         let records = self.records(&Scope::vm(id))?;
         Ok(match (records.vm, records.own) {
             (Some(vm), Some(ownership)) if ownership.owner == *host => Some(VmIntent {

@@ -13,6 +13,10 @@ pub(crate) const OPENS: &str = "/open/";
 /// Prefix of the history.
 pub(crate) const HISTORY: &str = "/history/";
 
+/// Prefix of the hosts that were ever heard.
+pub(crate) const HOSTS: &str = "/host/";
+/// Prefix of the enrolment tokens.
+pub(crate) const TOKENS: &str = "/token/";
 /// Prefix of the hosts that are cordoned.
 pub(crate) const CORDONS: &str = "/cordon/";
 /// Prefix of the attempts.
@@ -72,6 +76,16 @@ pub(crate) fn gone(id: VmId) -> Vec<u8> {
 /// An event of the history; the keys are in the order of the events.
 pub(crate) fn history(seq: u64) -> Vec<u8> {
     format!("{HISTORY}{seq:020}").into_bytes()
+}
+
+/// A host that was heard; its value is when it was first.
+pub(crate) fn host(id: &types::HostId) -> Vec<u8> {
+    format!("{HOSTS}{id}").into_bytes()
+}
+
+/// An enrolment token ([`Token`](crate::core::Token)), by its digest.
+pub(crate) fn token(digest: &str) -> Vec<u8> {
+    format!("{TOKENS}{digest}").into_bytes()
 }
 
 /// What stands after the last '/' of a key.

@@ -8,7 +8,7 @@ use api::body::Nothing;
 use api::openapi::Document;
 use api::operation::{Kind, Parameter, Verb, Who};
 use api::server::{parse_body, read_body};
-use api::{Json, Operation, Peer, Rejection, contract};
+use api::{Json, Operation, Peer, Rejection, Role, contract};
 use axum::Router;
 use axum::extract::{FromRequestParts, Query, RawPathParams, Request, State};
 use axum::http::request::Parts;
@@ -127,7 +127,8 @@ where
     match operation.who {
         Who::Admin => drop(peer.admin()?),
         Who::Host => drop(peer.host()?),
-        Who::Anyone => {}
+        Who::Anyone if peer.role == Role::Stranger => drop(peer.admin()?),
+        Who::Anyone | Who::Stranger => {}
     }
     let at = parameter(&mut parts).await?;
     let (dry_run, query) = query(&parts.uri, operation.kind)?;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use api::body::{HostFacts, VmFacts};
-use types::{AttemptId, HostId, Progress, VmId};
+use types::{AttemptId, HostId, Progress, RunState, VmId};
 
 /// A host that was heard within this time is up.
 const UP: Duration = Duration::from_secs(10);
@@ -48,6 +48,12 @@ impl Seen {
     /// What a host said of a VM.
     pub(crate) fn vm(&self, host: &HostId, vm: VmId) -> Option<&Said> {
         self.vms.get(host)?.get(&vm)
+    }
+
+    /// Some host says that it has the VM.
+    pub(crate) fn anywhere(&self, vm: VmId) -> bool {
+        let has = |said: &Said| said.facts.moving || said.facts.state != RunState::Stopped;
+        self.vms.values().any(|vms| vms.get(&vm).is_some_and(has))
     }
 
     /// Takes a newer observation; one that lags behind is dropped.

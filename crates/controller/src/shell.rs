@@ -4,21 +4,22 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use api::body::{HistoryEvent, HostFacts, VmFacts};
+use api::body::{HistoryEvent, HostFacts, Restored, VmFacts};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use store::{Commit, Entry, Range, Revision, Store, StoreError, Transaction};
 use tokio::sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, timeout_at};
-use types::{AttemptPhase, Code, HostId, Incarnation, Problem, VmId};
+use types::{AttemptId, AttemptPhase, Code, HostId, Incarnation, Problem, VmId, VmName};
 
 use crate::ControllerError;
 use crate::call::Terms;
-use crate::core::Observed;
+use crate::core::{Note, Observed};
 use crate::idempotency;
 use crate::keys;
 use crate::records::{Records, Scope, parse, text};
 use crate::seen::Seen;
+use crate::signer::Signer;
 
 /// How often a change is decided anew because its records had changed meanwhile.
 const TRIES: u32 = 16;
@@ -30,9 +31,12 @@ const MAX_READERS: usize = 64;
 const FORMAT: u32 = 1;
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Meta {
-    format: u32,
-    incarnation: Incarnation,
+pub(crate) struct Meta {
+    pub(crate) format: u32,
+    pub(crate) incarnation: Incarnation,
+    /// It was made from a backup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) restored: Option<Restored>,
 }
 
 /// The controller; clones are the same one.
@@ -55,6 +59,7 @@ impl WeakShell {
 struct Inner {
     store: Arc<dyn Store>,
     incarnation: Incarnation,
+    restored: Option<Restored>,
     /// Revision found at the start: the newest change that may concern anybody.
     began: Revision,
     /// The newest change since then that concerns each host.
@@ -66,11 +71,15 @@ struct Inner {
     /// Some host was heard.
     heard: watch::Sender<()>,
     readers: Arc<Semaphore>,
+    signer: Signer,
 }
 
 impl Shell {
     /// A controller upon a store.
-    pub(crate) async fn open(store: Arc<dyn Store>) -> Result<Self, ControllerError> {
+    pub(crate) async fn open(
+        store: Arc<dyn Store>,
+        signer: Signer,
+    ) -> Result<Self, ControllerError> {
         let meta = match store.get(keys::META.into()).await? {
             Some(entry) => serde_json::from_slice::<Meta>(&entry.value)
                 .map_err(|e| e.to_string())
@@ -84,11 +93,13 @@ impl Shell {
         let inner = Inner {
             began: *store.newest().borrow(),
             incarnation: meta.incarnation,
+            restored: meta.restored,
             news: watch::Sender::default(),
             next: AsyncMutex::default(),
             seen: Mutex::default(),
             heard: watch::Sender::default(),
             readers: Arc::new(Semaphore::new(MAX_READERS)),
+            signer,
             store,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -102,6 +113,35 @@ impl Shell {
     /// Incarnation of the store.
     pub(crate) fn incarnation(&self) -> Incarnation {
         self.inner.incarnation
+    }
+
+    /// Whether and when the store was made from a backup.
+    pub(crate) fn restored(&self) -> Option<&Restored> {
+        self.inner.restored.as_ref()
+    }
+
+    /// Every entry, of one moment, and the revision of that moment or an earlier one.
+    pub(crate) async fn snapshot(&self) -> Result<(Revision, Vec<Entry>), Problem> {
+        let revision = self.revision();
+        Ok((revision, self.inner.store.snapshot().await.map_err(unavailable)?))
+    }
+
+    /// Keeps durably that there is a host, so that a restored store knows whom to await.
+    pub(crate) async fn meet(&self, host: &HostId) -> Result<(), Problem> {
+        if self.seen().hosts.contains_key(host) {
+            return Ok(());
+        }
+        let first = jiff::Timestamp::now().to_string();
+        let decide = move |known: &mut Option<String>| {
+            known.get_or_insert_with(|| first.clone());
+            Ok(Vec::new())
+        };
+        self.alter(Terms::default(), keys::host(host), decide).await
+    }
+
+    /// Makes certificates.
+    pub(crate) fn signer(&self) -> &Signer {
+        &self.inner.signer
     }
 
     /// What agents said. Never held over an await.
@@ -273,7 +313,8 @@ impl Shell {
                 let answer = serde_json::to_value(&answer).map_err(unwritten)?;
                 idempotency::keep(self, key, answer, &mut transaction).await?;
             }
-            let following = record(&after, scope, first, &mut transaction)?;
+            let (vm, attempt) = (after.vm_name(), scope.attempt);
+            let following = tell_history(&after.notes, vm, attempt, first, &mut transaction)?;
             let name = after.notes.first().map_or("", |note| note.event.as_str());
             tracing::trace!(target: "point", place = "commit", name, when = "before");
             let done = self.inner.store.commit(transaction).await.map_err(unavailable)?;
@@ -285,6 +326,62 @@ impl Shell {
                     return Ok(answer);
                 }
                 Commit::Conflict { .. } => {}
+            }
+        }
+        Err(Problem::new(Code::Conflict, "the record changes too often").remedy("try again"))
+    }
+
+    /// Has one record changed that is of no VM, with its lines of history; a dry run
+    /// writes nothing, and no answer is kept. It goes on
+    /// to its end where the caller is gone.
+    pub(crate) async fn alter<T>(
+        &self,
+        terms: Terms,
+        key: Vec<u8>,
+        decide: impl Fn(&mut Option<T>) -> Result<Vec<Note>, Problem> + Send + Sync + 'static,
+    ) -> Result<(), Problem>
+    where
+        T: Serialize + DeserializeOwned + Clone + PartialEq + Send + 'static,
+    {
+        let shell = self.clone();
+        let work = tokio::spawn(async move { shell.alter_here(&terms, key, decide).await });
+        work.await.map_err(|e| Problem::new(Code::Internal, format!("a change failed: {e}")))?
+    }
+
+    async fn alter_here<T>(
+        &self,
+        terms: &Terms,
+        key: Vec<u8>,
+        decide: impl Fn(&mut Option<T>) -> Result<Vec<Note>, Problem>,
+    ) -> Result<(), Problem>
+    where
+        T: Serialize + DeserializeOwned + Clone + PartialEq,
+    {
+        let mut next = self.inner.next.lock().await;
+        for _ in 0..TRIES {
+            let entry = self.read(vec![key.clone()]).await?.into_iter().next().flatten();
+            let before: Option<T> = parse(entry.as_ref())?;
+            let mut after = before.clone();
+            let notes = decide(&mut after)?;
+            if terms.dry_run || (after == before && notes.is_empty()) {
+                return Ok(());
+            }
+            let first = match next.take() {
+                Some(first) => first,
+                None => self.after_history().await?,
+            };
+            let mut transaction = Transaction::default();
+            transaction.expect(key.clone(), entry.as_ref());
+            match &after {
+                Some(value) => transaction.put(key.clone(), text(value)?),
+                None => transaction.delete(key.clone()),
+            }
+            let following = tell_history(&notes, None, None, first, &mut transaction)?;
+            if let Commit::Done(_) =
+                self.inner.store.commit(transaction).await.map_err(unavailable)?
+            {
+                *next = Some(following);
+                return Ok(());
             }
         }
         Err(Problem::new(Code::Conflict, "the record changes too often").remedy("try again"))
@@ -314,7 +411,7 @@ impl Shell {
 
 /// Writes the first record of a new store.
 async fn begin(store: &dyn Store) -> Result<Meta, ControllerError> {
-    let meta = Meta { format: FORMAT, incarnation: Incarnation(1) };
+    let meta = Meta { format: FORMAT, incarnation: Incarnation(1), restored: None };
     let failed = |problem: String| ControllerError::Record { key: keys::META.into(), problem };
     let mut transaction = Transaction::default();
     transaction.expect(keys::META, None);
@@ -326,20 +423,21 @@ async fn begin(store: &dyn Store) -> Result<Meta, ControllerError> {
 }
 
 /// Puts the notes of a change into the history; gives the next number.
-fn record(
-    after: &Records,
-    scope: &Scope,
+fn tell_history(
+    notes: &[Note],
+    vm: Option<VmName>,
+    attempt: Option<AttemptId>,
     first: u64,
     transaction: &mut Transaction,
 ) -> Result<u64, Problem> {
     let time = jiff::Timestamp::now().to_string();
     let mut seq = first;
-    for note in &after.notes {
+    for note in notes {
         let event = HistoryEvent {
             seq,
             time: time.clone(),
-            vm: after.vm_name(),
-            attempt: scope.attempt,
+            vm: vm.clone(),
+            attempt,
             actor: note.actor.clone(),
             event: note.event.clone(),
             detail: note.detail.clone(),
@@ -362,9 +460,7 @@ fn unavailable(error: StoreError) -> Problem {
 }
 
 /// Reads all entries as one kind of record.
-pub(crate) fn parse_all<T: serde::de::DeserializeOwned>(
-    entries: &[Entry],
-) -> Result<Vec<T>, Problem> {
+pub(crate) fn parse_all<T: DeserializeOwned>(entries: &[Entry]) -> Result<Vec<T>, Problem> {
     let read = |entry: &Entry| parse(Some(entry)).transpose();
     entries.iter().filter_map(read).collect()
 }

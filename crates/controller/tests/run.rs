@@ -32,6 +32,8 @@ fn fleet() -> (TempDir, ControllerConfig) {
         cert: path.join("controller.pem"),
         key: path.join("controller.key"),
         store: path.join("store"),
+        ca_key: None,
+        certificate_life: controller::Life::default(),
     };
     (directory, config)
 }

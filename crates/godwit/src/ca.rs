@@ -40,6 +40,28 @@ pub(crate) enum Command {
         #[arg(long, value_name = "NAME", required_unless_present = "host")]
         admin: Vec<String>,
     },
+    /// Make certificates anew, valid for a year, for the keys that are there.
+    #[command(
+        after_help = "Example:\n  godwit ca renew --dir /etc/godwit/ca --controller --admin admin"
+    )]
+    Renew(Renew),
+}
+
+/// Certificates to be made anew.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Renew {
+    /// Directory of the CA.
+    #[arg(long)]
+    dir: PathBuf,
+    /// The controller.
+    #[arg(long, required_unless_present_any = ["host", "admin"])]
+    controller: bool,
+    /// A host; may be repeated.
+    #[arg(long, value_name = "NAME", num_args = 1..)]
+    host: Vec<HostId>,
+    /// An administrator; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    admin: Vec<String>,
 }
 
 pub(crate) fn run(command: Command, output: &Output) -> Result<(), Failure> {
@@ -54,6 +76,13 @@ pub(crate) fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Issue { dir, host, admin } => {
             let admins = admin.into_iter().map(Party::Admin);
             issue(&dir, hosts(host).chain(admins), &mut made)?;
+        }
+        Command::Renew(Renew { dir, controller, host, admin }) => {
+            let controller = controller.then_some(Party::Controller).into_iter();
+            let admins = admin.into_iter().map(Party::Admin);
+            for party in controller.chain(hosts(host)).chain(admins) {
+                made.push(Made::of(certs::renew(&dir, &party)?));
+            }
         }
     }
     output.result(&made, |made| {
@@ -127,5 +156,16 @@ mod tests {
         };
         run(more, &output).unwrap();
         assert!(dir.join("host-b.key").is_file());
+        let (cert, key) = (dir.join("host-b.pem"), dir.join("host-b.key"));
+        let before = (std::fs::read(&cert).unwrap(), std::fs::read(&key).unwrap());
+        let renew = Command::Renew(Renew {
+            dir: dir.clone(),
+            controller: true,
+            host: vec!["host-b".parse().unwrap()],
+            admin: vec!["root".to_owned()],
+        });
+        run(renew, &output).unwrap();
+        assert_ne!(std::fs::read(&cert).unwrap(), before.0);
+        assert_eq!(std::fs::read(&key).unwrap(), before.1);
     }
 }

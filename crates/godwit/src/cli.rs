@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand};
 
 use crate::output::OutputArgs;
 use crate::{
-    attempt, audit, ca, cancel, complete, host, lab, man, migrate, plan, simulate, version, vm,
+    attempt, audit, ca, cancel, complete, control, host, lab, man, migrate, plan, simulate, version, vm,
 };
 
 const EXIT_CODES: &str = "\
@@ -66,10 +66,10 @@ pub(crate) enum Command {
     Lab(lab::Command),
     /// Run the fleet's controller until SIGTERM; VMs and migrations live on.
     #[command(after_help = "Example:\n  godwit controller --config /etc/godwit/controller.toml")]
-    Controller(Config),
+    Controller(control::Args),
     /// Run a host's agent until SIGTERM; its VMs live on.
     #[command(after_help = "Example:\n  godwit agent --config /etc/godwit/agent.toml")]
-    Agent(Config),
+    Agent(Program),
     /// Print the version, and the commit it was built from.
     #[command(after_help = "Examples:\n  godwit version\n  godwit version -o json")]
     Version,
@@ -86,6 +86,17 @@ pub(crate) enum Command {
     /// Stands between a lab's carriers.
     #[command(hide = true)]
     LabProxy(Config),
+}
+
+/// A program of the fleet.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Program {
+    /// Its configuration.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Only look whether the configuration is good.
+    #[arg(long)]
+    pub(crate) check: bool,
 }
 
 /// A program's configuration.

@@ -8,6 +8,7 @@ mod cli;
 mod colour;
 mod complete;
 mod connect;
+mod control;
 mod failure;
 mod files;
 mod host;
@@ -67,8 +68,8 @@ fn run(command: Command, output: &Output) -> Result<(), Failure> {
         Command::Plan(command) => wait(plan::run(command, output)),
         Command::Simulate(args) => simulate::run(args, output),
         Command::Ca(command) => ca::run(command, output),
-        Command::Controller(Config { config }) => program::controller::run(&config),
-        Command::Agent(Config { config }) => program::agent::run(&config),
+        Command::Controller(args) => control::run(args, output),
+        Command::Agent(program) => program::agent::run(&program),
         Command::Carrier => program::carrier::run(),
         Command::Version => version::run(output),
         Command::Completion(args) => complete::run(&args),

@@ -3,13 +3,14 @@
 mod console;
 mod create;
 mod show;
+mod statement;
 mod wait;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use api::Client;
-use api::body::{StartRequest, VmView};
+use api::body::{ResolveRequest, StartRequest, VmView};
 use clap::Subcommand;
 use serde_json::json;
 use types::{HostId, RunState, VmName};
@@ -59,8 +60,29 @@ pub(crate) enum Command {
         /// Where; chosen by room when absent.
         #[arg(long, value_name = "HOST", add = complete::hosts())]
         on: Option<HostId>,
+        /// Although its owner has not said that it is stopped there: that host is dead.
+        #[arg(long, requires = "on")]
+        host_is_dead: bool,
+        /// That the host is off, word for word; asked for on a terminal.
+        #[arg(long, value_name = "SENTENCE", requires = "host_is_dead")]
+        statement: Option<String>,
         #[command(flatten)]
         act: Act,
+    },
+    /// Say which host has a VM, where the controller cannot know: the others are off.
+    #[command(after_help = "Example:\n  godwit vm resolve web01 --owner host-b")]
+    Resolve {
+        /// The VM's name or UUID.
+        #[arg(add = complete::vms())]
+        vm: VmName,
+        /// The host that has it.
+        #[arg(long, value_name = "HOST", add = complete::hosts())]
+        owner: HostId,
+        /// That the others are off, word for word; asked for on a terminal.
+        #[arg(long, value_name = "SENTENCE")]
+        statement: Option<String>,
+        #[command(flatten)]
+        connect: Connect,
     },
     /// Stop a VM at once, as if its power were cut.
     #[command(after_help = "Example:\n  godwit vm stop web01")]
@@ -111,10 +133,23 @@ pub(crate) async fn run(command: Command, output: &Output) -> Result<(), Failure
             let show = |view: &VmView| output.render(view, show::one);
             watch.show(output, async || client.vm(&vm).await, show).await
         }
-        Command::Start { on, act } => {
-            let request = StartRequest { on };
-            let ask = async |client: &Client, vm: &VmName| client.start(vm, &request).await;
+        Command::Start { on, host_is_dead, statement, act } => {
+            let ask = async |client: &Client, vm: &VmName| {
+                statement::with(statement.clone(), async |statement| {
+                    let request = StartRequest { on: on.clone(), host_is_dead, statement };
+                    client.start(vm, &request).await
+                })
+                .await
+            };
             change(act, RunState::Running, ask, output).await
+        }
+        Command::Resolve { vm, owner, statement, connect } => {
+            let client = connect.client()?;
+            let view = statement::with(statement, async |statement| {
+                client.resolve(&vm, &ResolveRequest { owner: owner.clone(), statement }).await
+            })
+            .await?;
+            output.one(&view, &vm, |_| format!("{owner} has {vm}\n"))
         }
         Command::Stop(act) => {
             change(act, RunState::Stopped, async |client, vm| client.stop(vm).await, output).await

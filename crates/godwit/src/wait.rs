@@ -38,6 +38,6 @@ pub(crate) fn passes(error: &ClientError) -> bool {
     match error {
         ClientError::Unreachable { .. } => true,
         ClientError::Problem(problem) => problem.code == Code::StoreUnavailable,
-        ClientError::Garbled { .. } => false,
+        ClientError::Expired { .. } | ClientError::Garbled { .. } => false,
     }
 }

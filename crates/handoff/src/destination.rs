@@ -57,8 +57,8 @@ pub enum Seen {
     Started,
     /// RUNNING is recorded.
     Settled,
-    /// Settling compared unequal: the VM has been started elsewhere meanwhile,
-    /// because this host was held to be dead.
+    /// Settling compared unequal: the VM has been given to another host meanwhile,
+    /// because this one was held to be dead.
     NotSettled,
     /// The VM is recorded as the source's again.
     GivenBack,
@@ -284,9 +284,12 @@ impl Destination {
             Seen::Started => vec![Action::TellRunning, Action::Settle],
             Seen::Settled => vec![Action::Adopt, self.journal(Stage::Settled)],
             Seen::NotSettled if self.dead => vec![self.journal(Stage::Refused), Action::End],
-            Seen::NotSettled => vec![Action::Alarm(
-                "the VM was started elsewhere while it runs here; nothing is touched".into(),
-            )],
+            // The copy is an ordinary one now, of a VM that is another host's.
+            Seen::NotSettled => vec![
+                Action::Alarm("the VM was given to another host while it was started here".into()),
+                Action::Adopt,
+                self.journal(Stage::Settled),
+            ],
             _ => Vec::new(),
         }
     }

@@ -197,7 +197,7 @@ impl World {
     }
 
     pub(crate) fn sync(&mut self, host: usize) {
-        let facts = self.facts(host);
+        let facts = self.facts(host).map(Box::new);
         let Some(agent) = self.agent(host) else { return };
         let record = &agent.record;
         let attempts = record.outgoing.iter().map(|o| o.attempt);
@@ -363,6 +363,23 @@ impl World {
         }
     }
 
+    /// Takes in whose the VM is; whether that can be acted on.
+    fn learned(&mut self, host: usize) -> bool {
+        let Some(agent) = self.agent(host) else { return false };
+        let Some(intent) = &agent.told.intent else { return true };
+        let before = agent.record.known.clone();
+        match agent.record.learn(&intent.ownership) {
+            Ok(true) if self.save(host).is_err() => {
+                if let Some(agent) = self.agent(host) {
+                    agent.record.known = before;
+                }
+                self.input(host, 1000, Input::Wake);
+                false
+            }
+            learned => learned.is_ok(),
+        }
+    }
+
     /// Decides and performs, while nothing else is under way.
     fn next_step(&mut self, host: usize) {
         let qemu = self.look(host);
@@ -374,12 +391,17 @@ impl World {
         if !agent.heard && record.outgoing.is_none() && record.incoming.is_none() {
             return;
         }
+        if !self.learned(host) {
+            return;
+        }
+        let Some(Agent { record, told, .. }) = &self.hosts[host].agent else { return };
         let step = core::decide(&core::World {
             me: &self.hosts[host].id,
             record,
             qemu,
-            intent: agent.told.intent.as_ref(),
-            attempts: &agent.told.attempts,
+            intent: told.intent.as_ref(),
+            elsewhere: None,
+            attempts: &told.attempts,
         });
         let incoming = record.incoming.as_ref().map(|i| i.attempt);
         self.tell(|| format!("         {host}: {step:?}"));

@@ -13,7 +13,7 @@ const USER: &str = "admin";
 /// What an agent asks.
 #[derive(Debug, Clone)]
 pub(crate) enum Request {
-    Sync { facts: Option<VmFacts>, attempts: Vec<AttemptId>, since: u64 },
+    Sync { facts: Option<Box<VmFacts>>, attempts: Vec<AttemptId>, since: u64 },
     Intent(AttemptId),
     Claim(OwnershipRequest),
     Reassert(OwnershipRequest),
@@ -103,7 +103,7 @@ impl Controller {
     pub(crate) fn decide(&mut self, host: &HostId, request: &Request, now: i64) -> Reply {
         match request {
             Request::Sync { facts, attempts, since } => {
-                self.hear(host, facts.as_ref(), *since);
+                self.hear(host, facts.as_deref(), *since);
                 match *since < self.revision || facts.is_none() && *since == 0 {
                     true => Reply::Sync(Box::new(self.told(host, attempts))),
                     false => Reply::Later,

@@ -523,6 +523,9 @@ impl World {
             halted: None,
             ended: None,
             blockers: Vec::new(),
+            ownership: record.known.clone(),
+            spec: None,
+            moving: record.outgoing.is_some() || record.incoming.is_some(),
         })
     }
 }

@@ -100,6 +100,19 @@ impl Store for EmbeddedStore {
         })
     }
 
+    fn snapshot(&self) -> Answer<'_, Vec<Entry>> {
+        self.work(move |inner| {
+            let reading = inner.database.begin_read().map_err(failed)?;
+            let table = reading.open_table(ENTRIES).map_err(failed)?;
+            let mut found = Vec::new();
+            for item in table.range::<&[u8]>(..).map_err(failed)? {
+                let (key, stored) = item.map_err(failed)?;
+                found.push(entry(key.value().to_vec(), stored.value())?);
+            }
+            Ok(found)
+        })
+    }
+
     fn last(&self, prefix: Vec<u8>) -> Answer<'_, Option<Entry>> {
         self.work(move |inner| {
             let reading = inner.database.begin_read().map_err(failed)?;

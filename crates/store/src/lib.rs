@@ -50,6 +50,12 @@ pub trait Store: Send + Sync + 'static {
     /// The store cannot be read.
     fn range(&self, range: Range) -> Answer<'_, Vec<Entry>>;
 
+    /// Every entry in the order of the keys, all of one moment.
+    ///
+    /// # Errors
+    /// The store cannot be read.
+    fn snapshot(&self) -> Answer<'_, Vec<Entry>>;
+
     /// The entry with the greatest key that begins with `prefix`.
     ///
     /// # Errors

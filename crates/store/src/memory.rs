@@ -60,6 +60,10 @@ impl Store for MemoryStore {
         })
     }
 
+    fn snapshot(&self) -> Answer<'_, Vec<Entry>> {
+        Box::pin(async move { Ok(self.state().entries.iter().map(entry).collect()) })
+    }
+
     fn last(&self, prefix: Vec<u8>) -> Answer<'_, Option<Entry>> {
         Box::pin(async move {
             let state = self.state();

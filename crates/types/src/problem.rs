@@ -45,6 +45,20 @@ codes! {
     InvalidSpec = "invalid-spec", 400, 2;
     /// The certificate does not allow this.
     NotAllowed = "not-allowed", 403, 1;
+    /// The certificate is no longer valid.
+    CertificateExpired = "certificate-expired", 403, 1;
+    /// The enrolment token is unknown, used, too old, or another host's.
+    TokenRefused = "token-refused", 403, 4;
+    /// The controller cannot make certificates.
+    NoAuthority = "no-authority", 409, 4;
+    /// It is not certain which host has the VM.
+    InDoubt = "in-doubt", 409, 4;
+    /// It is certain which host has the VM.
+    NotInDoubt = "not-in-doubt", 409, 4;
+    /// An administrator has to state that a host is off.
+    StatementNeeded = "statement-needed", 409, 4;
+    /// The host is up, and was said to be dead.
+    HostUp = "host-up", 409, 4;
     /// No VM of that name or UUID.
     VmUnknown = "vm-unknown", 404, 4;
     /// No host of that name.

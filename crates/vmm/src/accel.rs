@@ -165,6 +165,7 @@ mod tests {
             device_pools: Default::default(),
             pools: Default::default(),
             bridges: Vec::new(),
+            user_networks: Vec::new(),
             carrier: PathBuf::new(),
         }
     }

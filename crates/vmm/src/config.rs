@@ -37,6 +37,8 @@ pub struct HostConfig {
     pub device_pools: BTreeMap<PoolName, PathBuf>,
     /// Bridges that NICs may be plugged into.
     pub bridges: Vec<PoolName>,
+    /// Networks that QEMU makes itself: a VM reaches out, and is not reached.
+    pub user_networks: Vec<PoolName>,
     /// The program that has the subcommand `carrier`.
     pub carrier: PathBuf,
 }
@@ -78,4 +80,6 @@ pub struct Facts {
     pub uefi: Option<String>,
     /// Processors.
     pub cpus: u32,
+    /// What this host cannot do that others can, a sentence each.
+    pub lacks: Vec<String>,
 }

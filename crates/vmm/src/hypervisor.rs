@@ -103,7 +103,21 @@ impl Hypervisor {
             hugepages_used,
             uefi: self.uefi.as_ref().map(|uefi| uefi.digest.clone()),
             cpus: u32::try_from(cpus).unwrap_or(u32::MAX),
+            lacks: self.lacks(),
         }
+    }
+
+    /// What is missing here, in sentences.
+    fn lacks(&self) -> Vec<String> {
+        let mut lacks = Vec::new();
+        if !rustix::process::geteuid().is_root() {
+            let networks = "no root: no bridges, only networks of QEMU's own (user_networks), \
+                            whose connections do not survive a migration";
+            lacks.push(networks.to_owned());
+        }
+        lacks.extend(self.memory.lack());
+        lacks.extend(self.scopes.lack().map(str::to_owned));
+        lacks
     }
 
     /// The versioned name of a machine type, such as `pc-q35-7.2` for `q35`.
@@ -153,7 +167,12 @@ impl Hypervisor {
             run_dir: self.config.run_dir.join(format!("{short}-{instance}")),
             log_dir: self.config.state_dir.join("vms").join(vm.to_string()),
             memory: self.memory_of(spec)?.path(&format!("{vm}-{instance}")),
-            taps: taps.map(|(i, nic)| Tap::new(vm, instance, i, &nic.bridge)).collect(),
+            taps: taps
+                .map(|(i, nic)| {
+                    let user = self.config.user_networks.contains(&nic.bridge);
+                    Tap::new(vm, instance, i, &nic.bridge).by_qemu(user)
+                })
+                .collect(),
             serial_start: 0,
             groups: self.scopes.directories(&format!("{vm}-{instance}")),
         };
@@ -179,6 +198,9 @@ impl Hypervisor {
     }
 
     fn check_bridge(&self, bridge: &types::PoolName) -> Result<(), VmmError> {
+        if self.config.user_networks.contains(bridge) {
+            return Ok(());
+        }
         let what = || format!("bridge {bridge}");
         if !self.config.bridges.contains(bridge) {
             return Err(VmmError::missing(what(), "not among this host's bridges: configure it"));

@@ -37,4 +37,4 @@ pub use hypervisor::Hypervisor;
 pub use life::{Incoming, Instance, Leftover};
 pub use record::InstanceRecord;
 pub use retained::Retain;
-pub use taps::Tap;
+pub use taps::{Tap, exists as has_device};

@@ -90,6 +90,15 @@ impl MemoryStore {
         Ok(store)
     }
 
+    /// What is missing where the file system is not our own.
+    pub(crate) fn lack(&self) -> Option<String> {
+        let Kind::Plain(_) = self.kind else { return None };
+        let dir = self.dir.display();
+        let on_tmpfs = statfs(&self.dir).is_ok_and(|s| s.f_type == TMPFS);
+        let what = if on_tmpfs { "others can fill it" } else { "it is no tmpfs, and slow" };
+        Some(format!("no memory file system of its own: guest memory is in files of {dir}; {what}"))
+    }
+
     /// The images of VMs that have left.
     pub(crate) fn images(&self) -> &Images {
         &self.images
@@ -224,7 +233,7 @@ fn free_huge() -> u64 {
 fn is_own(dir: &Path, kind: i64) -> io::Result<bool> {
     let parent = dir.join("..");
     let mounted = fs::metadata(dir)?.dev() != fs::metadata(parent)?.dev();
-    Ok(mounted && statfs(dir)?.f_type as i64 == kind)
+    Ok(mounted && statfs(dir)?.f_type == kind)
 }
 
 fn flags() -> MountFlags {

@@ -8,7 +8,17 @@ use types::{Bytes, HostId, HostOffer, PoolName};
 
 use crate::Hypervisor;
 
+/// MTU of the networks that QEMU makes itself.
+const USER_MTU: u32 = 1500;
+
 impl Hypervisor {
+    /// The networks that NICs can be plugged into, with their MTU.
+    fn networks(&self) -> std::collections::BTreeMap<types::PoolName, u32> {
+        let bridges = self.config.bridges.iter().filter_map(|b| Some((b.clone(), mtu(b)?)));
+        let own = self.config.user_networks.iter().map(|name| (name.clone(), USER_MTU));
+        bridges.chain(own).collect()
+    }
+
     /// What the host `host`, which this is, offers now. Looks at devices and files
     /// and writes a mark into the pools, so it may take as long as they do.
     pub fn offer(&self, host: &HostId) -> HostOffer {
@@ -17,7 +27,7 @@ impl Hypervisor {
             machines: self.machines.known(),
             cpu: self.machines.cpu.clone(),
             firmware: self.firmware.clone(),
-            mtu: self.config.bridges.iter().filter_map(|b| Some((b.clone(), mtu(b)?))).collect(),
+            mtu: self.networks(),
             pools: self.marks.look(host, &self.config.pools),
             memory_available: memory_available(Path::new("/proc/meminfo")),
         }

@@ -19,8 +19,12 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// How scopes are made on this host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Scopes {
-    /// By systemd, which then keeps its hands off the processes when the agent ends.
-    Systemd,
+    /// By systemd, which then keeps its hands off the processes when the agent ends;
+    /// `user`: by the one of a user.
+    Systemd {
+        /// Not root's.
+        user: bool,
+    },
     /// By ourselves: a group for each VM below each of these directories. They are
     /// the agent's own groups, so that a limit set on it holds for its VMs too.
     Groups(Vec<PathBuf>),
@@ -29,8 +33,15 @@ pub(crate) enum Scopes {
 impl Scopes {
     /// Looks what this host has; no groups at all is possible too.
     pub(crate) fn probe() -> Self {
-        if Path::new("/run/systemd/system").is_dir() {
-            return Self::Systemd;
+        let user = !rustix::process::geteuid().is_root();
+        let manager = if user {
+            std::env::var_os("XDG_RUNTIME_DIR")
+                .map(|dir| PathBuf::from(dir).join("systemd/private"))
+        } else {
+            Some(PathBuf::from("/run/systemd/system"))
+        };
+        if manager.is_some_and(|path| path.exists()) {
+            return Self::Systemd { user };
         }
         let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
         Self::Groups(roots(Path::new(ROOT), &own))
@@ -40,16 +51,25 @@ impl Scopes {
     /// in other groups.
     pub(crate) fn directories(&self, name: &str) -> Vec<PathBuf> {
         match self {
-            Self::Systemd => Vec::new(),
+            Self::Systemd { .. } => Vec::new(),
             Self::Groups(roots) => roots.iter().map(|root| root.join(OURS).join(name)).collect(),
         }
+    }
+
+    /// What is missing where there are none.
+    pub(crate) fn lack(&self) -> Option<&'static str> {
+        let none = matches!(self, Self::Groups(roots) if roots.is_empty());
+        none.then_some("no control groups: what a VM uses is neither counted nor limited")
     }
 
     /// Wraps a command so that it runs in a new scope of that name.
     pub(crate) fn wrap(&self, name: &str, program: &Path, args: &[String]) -> Command {
         match self {
-            Self::Systemd => {
+            Self::Systemd { user } => {
                 let mut command = Command::new("systemd-run");
+                if *user {
+                    command.arg("--user");
+                }
                 command.args(["--scope", "--quiet", "--collect", "--slice=godwit.slice"]);
                 command.arg(format!("--unit=godwit-{name}.scope"));
                 command.arg("--").arg(program).args(args);
@@ -68,7 +88,7 @@ impl Scopes {
         match self {
             Self::Groups(_) => create(groups),
             // Only the unified hierarchy can be joined without systemd's help.
-            Self::Systemd => {
+            Self::Systemd { .. } => {
                 let directory = process.and_then(unified);
                 directory.and_then(|dir| procs(&dir).ok()).into_iter().collect()
             }

@@ -16,17 +16,28 @@ pub struct Tap {
     pub name: String,
     /// The bridge it is plugged into.
     pub bridge: PoolName,
+    /// There is no device: QEMU makes the network itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub user: bool,
 }
 
 impl Tap {
     /// The tap of an instance's `index`th interface. Two instances never share one.
     pub(crate) fn new(vm: VmId, instance: &str, index: usize, bridge: &PoolName) -> Self {
         let hash = fnv(format!("{index} {vm} {instance}").as_bytes());
-        Self { name: format!("gw{:012x}", hash >> 16), bridge: bridge.clone() }
+        Self { name: format!("gw{:012x}", hash >> 16), bridge: bridge.clone(), user: false }
+    }
+
+    /// The same on a network of QEMU's own.
+    pub(crate) fn by_qemu(self, user: bool) -> Self {
+        Self { user, ..self }
     }
 
     /// Makes the device anew and plugs it in. Its link goes up, QEMU or not.
     pub(crate) async fn create(&self) -> Result<(), VmmError> {
+        if self.user {
+            return Ok(());
+        }
         self.remove().await?;
         let name = self.name.as_str();
         ip(&["tuntap", "add", "dev", name, "mode", "tap"]).await?;
@@ -37,7 +48,7 @@ impl Tap {
 
     /// Removes the device; fine if there is none.
     pub(crate) async fn remove(&self) -> Result<(), VmmError> {
-        if !exists(&self.name) {
+        if self.user || !exists(&self.name) {
             return Ok(());
         }
         match ip(&["link", "del", "dev", &self.name]).await {
@@ -48,7 +59,7 @@ impl Tap {
 }
 
 /// Whether this network namespace has a device of that name.
-pub(crate) fn exists(name: &str) -> bool {
+pub fn exists(name: &str) -> bool {
     socket(AddressFamily::UNIX, SocketType::DGRAM, None)
         .is_ok_and(|fd| name_to_index(fd, name).is_ok())
 }

@@ -83,7 +83,7 @@ impl<'a> Rig<'a> {
         let (ours, theirs) = (linux("bench", 41), linux("plain", 42));
         let vm: VmName = ours.name.parse()?;
         let spec = guests::spec(fleet, &ours)?;
-        let request = api::body::StartRequest { on: Some("host-a".parse()?) };
+        let request = api::body::StartRequest { on: Some("host-a".parse()?), ..Default::default() };
         fleet.ask(async |c| c.create_vm(&spec).await)?;
         fleet.ask(async |c| c.start(&vm, &request).await)?;
         let vm_ip = fleet.plan().guest(ours.number);

@@ -252,7 +252,7 @@ impl Arena {
     }
 
     fn start(&self, host: &str) -> Result<()> {
-        let request = StartRequest { on: Some(host.parse()?) };
+        let request = StartRequest { on: Some(host.parse()?), ..StartRequest::default() };
         self.witness.anew();
         let begun = Instant::now();
         proc::until("the start is taken", Duration::from_secs(30), || {

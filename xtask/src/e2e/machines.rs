@@ -164,7 +164,7 @@ fn hugepages(stage: &mut Stage) -> Result<()> {
     // A VM for which too few are left is refused, and says of what there are too few.
     let large = VmSpec { memory_pages: huge, ..specs::tiny("large", Bytes::mib(256))? };
     stage.fleet.ask(async |c| c.create_vm(&large).await)?;
-    let request = StartRequest { on: Some("host-a".parse()?) };
+    let request = StartRequest { on: Some("host-a".parse()?), ..StartRequest::default() };
     let refused = stage.fleet.try_ask(async |c| c.start(&large.name, &request).await);
     match refused {
         Err(ClientError::Problem(p)) if p.code == Code::HugepagesMissing => {

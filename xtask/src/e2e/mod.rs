@@ -7,6 +7,7 @@ mod linux;
 mod live;
 mod machines;
 mod meanwhile;
+mod restore;
 mod stage;
 mod tiny;
 mod versions;
@@ -134,6 +135,7 @@ const SCENARIOS: &[&[Scenario]] = &[
     wire::ALL,
     linux::ALL,
     console::ALL,
+    restore::ALL,
     faults::ALL,
     faults::SWEEP,
     machines::ALL,

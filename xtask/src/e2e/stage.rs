@@ -50,7 +50,7 @@ impl Stage {
     /// It is refused, or does not run within a minute.
     pub(super) fn start(&mut self, spec: &VmSpec, on: &str) -> Result<VmName> {
         let vm = spec.name.clone();
-        let request = StartRequest { on: Some(on.parse()?) };
+        let request = StartRequest { on: Some(on.parse()?), ..StartRequest::default() };
         self.fleet.ask(async |c| c.create_vm(spec).await)?;
         self.fleet.ask(async |c| c.start(&vm, &request).await)?;
         self.wait(&vm, RunState::Running)?;

@@ -1,9 +1,12 @@
-//! `cargo xtask scenario`: what a user meets, provoked for real in a lab.
+//! `cargo xtask scenario`: what a user meets, played for real.
 
 mod client;
 mod filter;
 mod fleet;
+mod guide;
 mod leaks;
+mod machine;
+mod markdown;
 mod provoke;
 mod refusals;
 
@@ -24,6 +27,8 @@ pub(crate) enum Scenario {
     /// A small fleet drained, restored, rolled over and balanced, with every guest
     /// watched.
     Fleet(fleet::Args),
+    /// The guides, word by word, on two machines with nothing prepared.
+    Guide(guide::Args),
     /// Stands between an agent and a QEMU that is asked what it can.
     #[command(hide = true)]
     QmpFilter(filter::Args),
@@ -38,6 +43,7 @@ pub(crate) fn run(root: &Path, scenario: &Scenario) -> Result<()> {
         Scenario::Refusals(args) => refusals::run(root, args),
         Scenario::Client(args) => client::run(root, args),
         Scenario::Fleet(args) => fleet::run(root, args),
+        Scenario::Guide(args) => guide::run(root, args),
         Scenario::QmpFilter(args) => filter::run(args),
     }
 }
@@ -48,5 +54,6 @@ pub(crate) fn run(root: &Path, scenario: &Scenario) -> Result<()> {
 /// Something was not as it must be.
 pub(crate) fn all(root: &Path) -> Result<()> {
     refusals::run(root, &refusals::Args::short())?;
-    client::run(root, &client::Args::short())
+    client::run(root, &client::Args::short())?;
+    guide::run(root, &guide::Args::short())
 }

@@ -394,7 +394,7 @@ fn start(ground: &Ground, vm: &str) -> Result<()> {
 
 fn start_on(ground: &Ground, vm: &str, host: &str) -> Result<()> {
     let name: VmName = vm.parse()?;
-    let request = StartRequest { on: Some(host.parse()?) };
+    let request = StartRequest { on: Some(host.parse()?), ..StartRequest::default() };
     ground.fleet.ask(async |c| c.start(&name, &request).await)?;
     until_state(ground, &name, RunState::Running)
 }

@@ -1,7 +1,7 @@
 //! What to do next about one VM: a pure decision from the journal, what QEMU
 //! does and what the controller wants.
 
-use api::body::{AttemptIntent, VmIntent};
+use api::body::{AttemptIntent, Elsewhere, VmIntent};
 use types::{AttemptId, AttemptPhase, HostId, RunState};
 
 use super::VmRecord;
@@ -31,6 +31,8 @@ pub struct World<'a, I> {
     pub qemu: Qemu,
     /// The VM, if the record says that it is this host's.
     pub intent: Option<&'a VmIntent>,
+    /// Whose it is, if the record certainly gives it to another host.
+    pub elsewhere: Option<&'a Elsewhere>,
     /// Attempts of the VM that concern this host.
     pub attempts: &'a [AttemptIntent],
 }
@@ -96,8 +98,13 @@ pub fn decide<I>(world: &World<'_, I>) -> Step {
         return owned(world, intent);
     }
     match (incoming, &record.instance) {
-        // What is left of an earlier stay must be gone first.
-        (_, Some(_)) => Step::NotOurs,
+        // What is left of an earlier stay must be gone first. It must not run, and it may
+        // go as soon as the VM is known to run where it belongs.
+        (_, Some(_)) => match (world.elsewhere, world.qemu) {
+            (Some(_), Qemu::Running) => Step::Pause,
+            (Some(elsewhere), _) if elsewhere.there => Step::End,
+            _ => Step::NotOurs,
+        },
         (Some(attempt), None) => Step::BeginIncoming(attempt.record.id),
         (None, None) => Step::Wait,
     }
@@ -226,6 +233,7 @@ mod tests {
                 record: &record(1),
                 qemu,
                 intent: Some(&intent(desired, generation)),
+                elsewhere: None,
                 attempts: &[],
             };
             assert_eq!(decide(&world), step, "{desired} {generation} {qemu:?}");
@@ -237,7 +245,7 @@ mod tests {
         let decide_with = |record: &VmRecord, qemu, resumes| {
             let intent = VmIntent { resumes, ..intent(RunState::Running, 1) };
             let (me, intent) = (host("host-a"), Some(&intent));
-            decide(&World { me: &me, record, qemu, intent, attempts: &[] })
+            decide(&World { me: &me, record, qemu, intent, elsewhere: None, attempts: &[] })
         };
         let mut here = record(1);
         assert_eq!(decide_with(&here, Qemu::Halted, 0), Step::Wait);
@@ -265,8 +273,8 @@ mod tests {
         let intent = intent(RunState::Running, 2);
         let decide_with = |ended| {
             let here = VmRecord { past: ended, ..record(0) };
-            let (record, qemu) = (&here, Qemu::Dead);
-            decide(&World { me: &me, record, qemu, intent: Some(&intent), attempts: &[] })
+            let (record, qemu, intent) = (&here, Qemu::Dead, Some(&intent));
+            decide(&World { me: &me, record, qemu, intent, elsewhere: None, attempts: &[] })
         };
         assert_eq!(decide_with(None), Step::Start(2));
         assert_eq!(decide_with(Some((Incarnation(1), Epoch(1)))), Step::Wait);
@@ -289,9 +297,14 @@ mod tests {
             let me = host("host-b");
             let mut here = record(0);
             let decide_with = |record: &VmRecord| {
-                let world =
-                    World { me: &me, record, qemu: Qemu::Dead, intent: None, attempts: &attempts };
-                decide(&world)
+                decide(&World {
+                    me: &me,
+                    record,
+                    qemu: Qemu::Dead,
+                    intent: None,
+                    elsewhere: None,
+                    attempts: &attempts,
+                })
             };
             assert_eq!(decide_with(&here), step);
             here.last_incoming = Some(id(7));
@@ -314,12 +327,46 @@ mod tests {
             let decide_with = |record: &VmRecord| {
                 let qemu = Qemu::Running;
                 let intent = Some(&intent);
-                decide(&World { me: &me, record, qemu, intent, attempts: &attempts })
+                decide(&World {
+                    me: &me,
+                    record,
+                    qemu,
+                    intent,
+                    elsewhere: None,
+                    attempts: &attempts,
+                })
             };
             here.last_outgoing = None;
             assert_eq!(decide_with(&here), Step::BeginOutgoing(id(7)));
             here.last_outgoing = Some(id(7));
             assert_eq!(decide_with(&here), Step::Wait);
+        }
+    }
+
+    #[test]
+    fn a_copy_of_another_hosts_vm_stops_at_once_and_ends_once_that_one_runs() {
+        let me = host("host-b");
+        let here = VmRecord { instance: Some(instance()), ..record(1) };
+        let told = |there| Elsewhere { vm: here.vm, ownership: ownership(None), there };
+        let cases = [
+            // Knowing nothing is not knowing that it is another's.
+            (None, Qemu::Running, Step::NotOurs),
+            (Some(told(false)), Qemu::Running, Step::Pause),
+            (Some(told(true)), Qemu::Running, Step::Pause),
+            (Some(told(false)), Qemu::Paused, Step::NotOurs),
+            (Some(told(true)), Qemu::Paused, Step::End),
+            (Some(told(true)), Qemu::Halted, Step::End),
+        ];
+        for (elsewhere, qemu, step) in cases {
+            let world = World {
+                me: &me,
+                record: &here,
+                qemu,
+                intent: None,
+                elsewhere: elsewhere.as_ref(),
+                attempts: &[],
+            };
+            assert_eq!(decide(&world), step, "{elsewhere:?} {qemu:?}");
         }
     }
 }

@@ -38,6 +38,9 @@ pub struct VmRecord<I = InstanceRecord> {
     /// How its last QEMU ended, if nobody asked for that.
     #[serde(default)]
     pub ended: Option<Ended>,
+    /// Who owns it, as the controller said last; an older word is not followed.
+    #[serde(default)]
+    pub known: Option<Ownership>,
 }
 
 /// The source's part of an attempt.
@@ -90,6 +93,7 @@ impl<I> VmRecord<I> {
             past: None,
             resumes: 0,
             ended: None,
+            known: None,
         }
     }
 
@@ -152,6 +156,25 @@ impl<I> VmRecord<I> {
     /// Whether the controller's word is of the present stay of the VM.
     pub fn concerns(&self, own: &Ownership) -> bool {
         self.past < Some((own.incarnation, own.epoch))
+    }
+
+    /// Learns who owns the VM, as the controller says now; whether that is new.
+    ///
+    /// # Errors
+    /// It is an older word than what is known, and not to be followed.
+    pub fn learn(&mut self, told: &Ownership) -> Result<bool, String> {
+        let age = |own: &Ownership| (own.incarnation, own.epoch);
+        match &self.known {
+            Some(known) if age(told) < age(known) => Err(format!(
+                "the controller says epoch {}, this host knows of {}; nothing is done",
+                told.epoch, known.epoch
+            )),
+            Some(known) if age(told) == age(known) && told.owner == known.owner => Ok(false),
+            _ => {
+                self.known = Some(told.clone());
+                Ok(true)
+            }
+        }
     }
 
     /// The source's part is over.

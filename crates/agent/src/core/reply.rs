@@ -1,7 +1,7 @@
 //! What the controller's answers mean.
 
 use api::body::{AttemptIntent, OwnershipRequest};
-use handoff::{Verdict, source, verdict};
+use handoff::{Verdict, destination, source, verdict};
 use types::{Code, Problem};
 
 /// What an answer to a compare-and-swap comes to.
@@ -37,5 +37,20 @@ pub fn reassert(intent: &AttemptIntent) -> Result<OwnershipRequest, source::Seen
             incarnation: intent.ownership.incarnation,
         }),
         other => Err(source::Seen::NotReasserted(other)),
+    }
+}
+
+/// What a destination sees whose settling compared unequal, having read the record.
+/// Nothing yet, where the record does not know the attempt: it is in doubt, as after a
+/// restore of the store, and the destination asks until that is resolved.
+pub fn unsettled(intent: &AttemptIntent) -> Option<destination::Seen> {
+    let AttemptIntent { record, ownership, .. } = intent;
+    match verdict(ownership, record) {
+        Verdict::Foreign => None,
+        // Somebody else recorded it: the store was restored, or a person resolved it.
+        Verdict::Claimed { settled: true } if ownership.owner == record.to => {
+            Some(destination::Seen::Settled)
+        }
+        _ => Some(destination::Seen::NotSettled),
     }
 }

@@ -14,7 +14,7 @@ use vmm::Incoming as Launch;
 use super::{Input, Run};
 use crate::carrier_link;
 use crate::config::DataPlane;
-use crate::core::{Qemu, Swap, run_state, swapped};
+use crate::core::{Qemu, Swap, run_state, swapped, unsettled};
 use crate::note::Note;
 use crate::state;
 
@@ -219,8 +219,15 @@ impl Run<'_> {
         self.ask(move |client, vm, id| {
             let request = request.clone();
             async move {
-                let reply = client.settle(vm, &request).await;
-                swap(&client, id, reply, Seen::Settled, |_| Seen::NotSettled).await
+                let Err(error) = client.settle(vm, &request).await else {
+                    return Ok(Seen::Settled);
+                };
+                match &error {
+                    ClientError::Problem(problem) if swapped(Some(problem)) == Swap::Read => {
+                        unsettled(&client.attempt_intent(id).await?).ok_or(error)
+                    }
+                    _ => Err(error),
+                }
             }
         });
     }

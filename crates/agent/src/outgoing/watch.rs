@@ -38,7 +38,8 @@ impl Run<'_> {
                 pause = (pause * 2).min(Duration::from_millis(500));
                 if let Ok(intent) = client.attempt_intent(id).await {
                     let verdict = verdict(&intent.ownership, &intent.record);
-                    let last = verdict == (Verdict::Claimed { settled: true });
+                    let last =
+                        matches!(verdict, Verdict::Claimed { settled: true } | Verdict::Superseded);
                     if inputs.send(Input::Seen(Seen::Record(verdict))).await.is_err() || last {
                         return;
                     }

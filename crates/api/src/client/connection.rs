@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,7 +18,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::{CONTROLLER_NAME, MAX_RESPONSE, path};
+use crate::certs::Validity;
+use crate::tls::{self, Identity};
+use crate::{CONTROLLER_NAME, MAX_BACKUP, MAX_RESPONSE, path};
 
 /// For the TCP connection and the handshake together.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -36,6 +39,11 @@ pub(super) struct Answer {
 }
 
 pub(super) enum SendError {
+    /// The own certificate was valid until then.
+    Expired {
+        file: PathBuf,
+        end: String,
+    },
     Unreachable(String),
     Garbled(String),
 }
@@ -59,12 +67,37 @@ impl From<Failure> for SendError {
     }
 }
 
+/// By what a client is known and knows the controller.
+pub(super) enum Credentials {
+    /// Files, read for each connection, so that renewed ones come into use.
+    Files(Identity),
+    /// It has no certificate yet.
+    None(Arc<ClientConfig>),
+}
+
+impl Credentials {
+    fn config(&self) -> Result<Arc<ClientConfig>, SendError> {
+        let files = match self {
+            Self::Files(files) => files,
+            Self::None(config) => return Ok(Arc::clone(config)),
+        };
+        let now = jiff::Timestamp::now().as_second();
+        match Validity::of(&files.cert) {
+            Ok(validity) if validity.over(now) => {
+                Err(SendError::Expired { file: files.cert.clone(), end: validity.end() })
+            }
+            // What is wrong with the file otherwise, TLS tells.
+            _ => tls::client_config(files).map_err(|e| SendError::Unreachable(e.to_string())),
+        }
+    }
+}
+
 /// The connections of a client and its clones.
 pub(super) struct Connections {
     url: String,
     host: String,
     port: u16,
-    tls: TlsConnector,
+    credentials: Credentials,
     idle: Mutex<Vec<(Sender, Instant)>>,
 }
 
@@ -75,8 +108,8 @@ impl std::fmt::Debug for Connections {
 }
 
 impl Connections {
-    pub(super) fn new(url: String, host: String, port: u16, tls: Arc<ClientConfig>) -> Self {
-        Self { url, host, port, tls: TlsConnector::from(tls), idle: Mutex::default() }
+    pub(super) fn new(url: String, host: String, port: u16, credentials: Credentials) -> Self {
+        Self { url, host, port, credentials, idle: Mutex::default() }
     }
 
     pub(super) fn url(&self) -> &str {
@@ -129,7 +162,8 @@ impl Connections {
                 Err(failure) => return Err(failure.into()),
             }
         }
-        let fresh = self.connect().await.map_err(SendError::Unreachable)?;
+        let tls = TlsConnector::from(self.credentials.config()?);
+        let fresh = self.connect(tls).await.map_err(SendError::Unreachable)?;
         Ok(self.send(fresh, build()?).await?)
     }
 
@@ -158,12 +192,13 @@ impl Connections {
         request: Request<Full<Bytes>>,
     ) -> Result<Answer, Failure> {
         sender.ready().await.map_err(|e| Failure::Unsent(chain(&e)))?;
+        let largest = if request.uri().path() == path::BACKUP { MAX_BACKUP } else { MAX_RESPONSE };
         let response = sender.try_send_request(request).await.map_err(|mut e| {
             let unsent = e.take_message().is_some();
             let why = chain(e.error());
             if unsent { Failure::Unsent(why) } else { Failure::Unanswered(why) }
         })?;
-        let answer = receive(response).await.map_err(Failure::Broken)?;
+        let answer = receive(response, largest).await.map_err(Failure::Broken)?;
         self.keep(sender);
         Ok(answer)
     }
@@ -183,21 +218,22 @@ impl Connections {
             .body(Full::default())
             .map_err(|e| SendError::Garbled(format!("own request: {e}")))?;
         let away = |e: hyper::Error| SendError::Unreachable(chain(&e));
-        let mut fresh = self.connect().await.map_err(SendError::Unreachable)?;
+        let tls = TlsConnector::from(self.credentials.config()?);
+        let mut fresh = self.connect(tls).await.map_err(SendError::Unreachable)?;
         let response = fresh.send_request(request).await.map_err(away)?;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            return Ok(Err(receive(response).await?));
+            return Ok(Err(receive(response, MAX_RESPONSE).await?));
         }
         hyper::upgrade::on(response).await.map(Ok).map_err(away)
     }
 
-    async fn connect(&self) -> Result<Sender, String> {
+    async fn connect(&self, tls: TlsConnector) -> Result<Sender, String> {
         let address = (self.host.as_str(), self.port);
         let name = ServerName::try_from(CONTROLLER_NAME).map_err(|e| e.to_string())?;
         let shaken = async {
             let stream = TcpStream::connect(address).await.map_err(|e| e.to_string())?;
             stream.set_nodelay(true).map_err(|e| e.to_string())?;
-            self.tls.connect(name, stream).await.map_err(|e| format!("TLS: {e}"))
+            tls.connect(name, stream).await.map_err(|e| format!("TLS: {e}"))
         };
         let stream = timeout(CONNECT, shaken)
             .await
@@ -213,11 +249,11 @@ impl Connections {
     }
 }
 
-async fn receive(response: Response<Incoming>) -> Result<Answer, SendError> {
+async fn receive(response: Response<Incoming>, largest: usize) -> Result<Answer, SendError> {
     let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_RESPONSE).collect().await.map_err(|e| {
+    let body = Limited::new(response.into_body(), largest).collect().await.map_err(|e| {
         if e.is::<LengthLimitError>() {
-            SendError::Garbled(format!("it is larger than {} MiB", MAX_RESPONSE >> 20))
+            SendError::Garbled(format!("it is larger than {} MiB", largest >> 20))
         } else {
             SendError::Unreachable(format!("the answer broke off: {}", chain(e.as_ref())))
         }

@@ -12,9 +12,10 @@ use uuid::Uuid;
 
 use super::{Client, ClientError};
 use crate::body::{
-    AttemptEvent, AttemptIntent, AttemptView, CordonRequest, HistoryEvent, HistoryQuery, HostView,
-    MigrateRequest, Nothing, OwnershipRequest, PlanRequest, PreflightView, StartRequest, SyncReply,
-    SyncRequest, VmView,
+    AttemptEvent, AttemptIntent, AttemptView, Backup, CertificateRequest, ControllerView,
+    CordonRequest, EnrollRequest, HistoryEvent, HistoryQuery, HostView, MigrateRequest,
+    NewCertificate, NewToken, Nothing, OwnershipRequest, PlanRequest, PreflightView, ResolveRequest,
+    StartRequest, SyncReply, SyncRequest, TokenRequest, VmView,
 };
 use crate::console::{self, ConsoleQuery};
 use crate::contract;
@@ -23,6 +24,8 @@ use crate::path;
 
 /// For a request that is answered as fast as the controller can.
 const ANSWER: Duration = Duration::from_secs(10);
+/// For a whole store.
+const BACKUP: Duration = Duration::from_secs(120);
 
 /// For a plan of a large fleet.
 const PLANNING: Duration = Duration::from_secs(60);
@@ -78,6 +81,54 @@ impl Client {
     /// `conflict` where the comparison fails; see [`ClientError`].
     pub async fn settle(&self, vm: VmId, request: &OwnershipRequest) -> Result<Ownership> {
         self.ask(&contract::AGENT_SETTLE, &vm, request).await
+    }
+
+    /// A new certificate for the host that asks.
+    ///
+    /// # Errors
+    /// `no-authority` where the controller makes none; see [`ClientError`].
+    pub async fn renew(&self, request: &CertificateRequest) -> Result<NewCertificate> {
+        self.ask(&contract::AGENT_RENEW, &(), request).await
+    }
+
+    /// The first certificate of a host, for a token.
+    ///
+    /// # Errors
+    /// `token-refused`; see [`ClientError`].
+    pub async fn enroll(&self, request: &EnrollRequest) -> Result<NewCertificate> {
+        self.ask(&contract::ENROLL, &(), request).await
+    }
+
+    /// A token for a host's first certificate.
+    ///
+    /// # Errors
+    /// `no-authority` where the controller makes no certificates; see [`ClientError`].
+    pub async fn new_token(&self, request: &TokenRequest) -> Result<NewToken> {
+        self.ask(&contract::TOKEN_CREATE, &(), request).await
+    }
+
+    /// Says which host has a VM.
+    ///
+    /// # Errors
+    /// `statement-needed`, with the statement; see [`ClientError`].
+    pub async fn resolve(&self, vm: &VmName, request: &ResolveRequest) -> Result<VmView> {
+        self.ask(&contract::VM_RESOLVE, vm, request).await
+    }
+
+    /// The controller itself.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn controller(&self) -> Result<ControllerView> {
+        self.ask(&contract::CONTROLLER, &(), &Nothing {}).await
+    }
+
+    /// Everything in the controller's store.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn backup(&self) -> Result<Backup> {
+        self.ask_within(&contract::BACKUP, &(), &Nothing {}, BACKUP).await
     }
 
     /// Records an event of an attempt; durable once this returns.

@@ -70,6 +70,9 @@ fn facts(state: RunState, generation: u64) -> VmFacts {
         ended: None,
         error: None,
         blockers: Vec::new(),
+        ownership: None,
+        spec: None,
+        moving: false,
     }
 }
 

@@ -214,6 +214,11 @@ fn not_stopped(vm: &Vm, why: &str) -> Problem {
 }
 
 impl Observed {
+    /// Its owner, knowing that it is the owner, has a QEMU of it.
+    pub(crate) fn there(&self) -> bool {
+        self.owning && self.facts.state != RunState::Stopped
+    }
+
     /// The VM is surely stopped: its owner, knowing that it is the owner, has acted
     /// on the newest start and sees no QEMU.
     fn stopped(&self, vm: &Vm) -> bool {

@@ -1,5 +1,6 @@
 //! What users ask.
 
+mod control;
 mod events;
 mod hosts;
 pub(crate) mod migrations;
@@ -49,6 +50,9 @@ pub(crate) fn routes(routes: Routes) -> Routes {
         .add(contract::PLAN_APPLY, plans::apply)
         .add(contract::PLAN, plans::show)
         .add(contract::PLAN_STOP, plans::stop)
+        .add(contract::VM_RESOLVE, control::resolve)
+        .add(contract::CONTROLLER, control::show)
+        .add(contract::BACKUP, control::take_backup)
 }
 
 async fn history(

@@ -6,9 +6,10 @@ use uuid::Uuid;
 
 use super::find;
 use crate::call::Call;
-use crate::core::{self, Note, Observed, Vm};
+use crate::core::{self, Note, Observed, Vm, Word};
 use crate::fleet::Fleet;
 use crate::records::{Gone, Records, Scope};
+use crate::restored;
 use crate::routes::Plain;
 use crate::shell::Shell;
 
@@ -91,6 +92,12 @@ fn may_be_removed(records: &Records, seen: &Observed) -> bool {
 pub(super) async fn start(call: Call<VmName, StartRequest, VmView>) -> Result<VmView, Problem> {
     let (user, shell) = (call.user(), &call.shell);
     let (id, mut records) = find(shell, &call.at).await?;
+    if call.body.host_is_dead {
+        return start_elsewhere(&call, id, records).await;
+    }
+    if records.own.is_none() {
+        may_begin(shell).await?;
+    }
     let on = match (&call.body.on, &records.own) {
         (Some(on), _) => Some(on.clone()),
         (None, own) => own.as_ref().map(|own| own.owner.clone()),
@@ -111,6 +118,54 @@ pub(super) async fn start(call: Call<VmName, StartRequest, VmView>) -> Result<Vm
         Ok(notes)
     };
     alter(&call, id, decide).await
+}
+
+/// A restored store may not know that the VM was started meanwhile.
+async fn may_begin(shell: &Shell) -> Result<(), Problem> {
+    let awaited = restored::awaited(shell).await?;
+    if awaited.is_empty() {
+        return Ok(());
+    }
+    let hosts: Vec<String> = awaited.iter().map(ToString::to_string).collect();
+    let hosts = hosts.join(", ");
+    let detail = format!("the store was restored, and {hosts} may have it running");
+    Err(Problem::new(Code::InDoubt, detail)
+        .remedy(format!("wait for {hosts} (`godwit controller status`)")))
+}
+
+/// On another host than the owner's, which is dead.
+async fn start_elsewhere(
+    call: &Call<VmName, StartRequest, VmView>,
+    id: VmId,
+    mut records: Records,
+) -> Result<VmView, Problem> {
+    let on = call.body.on.clone().ok_or_else(|| {
+        Problem::new(Code::InvalidRequest, "host_is_dead: needs `on`, the host to start on")
+    })?;
+    let shell = call.shell.clone();
+    let mut scope = Scope::vm(id);
+    if let Some(attempt) = records.own.as_ref().and_then(|own| own.attempt) {
+        scope = scope.attempt(attempt);
+    }
+    // What it was asked to do where it was says nothing about room here.
+    records.vm_mut()?.desired = RunState::Stopped;
+    room(&shell, id, records.vm_mut()?, Some(on.clone())).await?;
+    let word = Word { user: call.user(), statement: call.body.statement.clone() };
+    let decide = move |records: &mut Records| {
+        let up = |host: &HostId| shell.seen().hosts.get(host).is_some_and(crate::seen::Host::up);
+        let mut attempt = records.attempt.take();
+        let mut own = records.own.take().ok_or_else(|| {
+            Problem::new(Code::VmNotRunning, "it was never started, so no host has it")
+                .remedy("leave --host-is-dead out")
+        })?;
+        let now = shell.incarnation();
+        let vm = records.vm_mut()?;
+        let notes = core::start_elsewhere(vm, &mut own, attempt.as_mut(), &on, up, now, &word)?;
+        (records.own, records.attempt) = (Some(own), attempt);
+        records.notes = notes;
+        view(&shell, id, records.clone())
+    };
+    call.shell.change_on(call.terms.clone(), scope, decide).await
 }
 
 /// The host to start on, which must be able to take the VM.
@@ -175,7 +230,7 @@ async fn alter<B>(
 }
 
 /// The VM, as shown.
-fn view(shell: &Shell, id: VmId, records: Records) -> Result<VmView, Problem> {
+pub(super) fn view(shell: &Shell, id: VmId, records: Records) -> Result<VmView, Problem> {
     let seen = shell.observed(id, &records).map(|seen| seen.facts);
     let vm = records.vm.ok_or_else(|| unknown(&id))?;
     let away = |home: &HostId| records.own.as_ref().is_none_or(|own| own.owner != *home);

@@ -44,8 +44,19 @@ pub(crate) fn spec(name: &str) -> Value {
 
 pub(crate) fn facts(vm: VmId, state: RunState, start_generation: u64) -> VmFacts {
     let machine = (state != RunState::Stopped).then(|| "pc-q35-7.2".to_owned());
-    let (halted, ended, error) = (None, None, None);
-    VmFacts { vm, state, start_generation, machine, halted, ended, error, blockers: Vec::new() }
+    VmFacts {
+        vm,
+        state,
+        start_generation,
+        machine,
+        halted: None,
+        ended: None,
+        error: None,
+        blockers: Vec::new(),
+        ownership: None,
+        spec: None,
+        moving: false,
+    }
 }
 
 pub(crate) fn owner(attempt: AttemptId, epoch: u64) -> Value {
@@ -92,6 +103,15 @@ impl Rig {
 
     pub(crate) async fn restarted(self) -> Self {
         drop(self.app);
+        Self::over(self.directory).await
+    }
+
+    /// Another controller upon a store made from a backup, after the one that was there
+    /// has gone with what it knew.
+    pub(crate) async fn restored(self, backup: &api::body::Backup) -> Self {
+        drop(self.app);
+        let store = self.directory.path().join("store");
+        controller::restore(&store, backup, true).await.unwrap();
         Self::over(self.directory).await
     }
 

@@ -6,6 +6,7 @@ use types::{DiskBus, DiskFormat, DiskSpec, NicSpec, OnIoError, OnPanic};
 use super::{Args, Bus, Launch, text};
 use crate::VmmError;
 use crate::images::DiskFile;
+use crate::taps::Tap;
 
 /// Slots of the first PCI bus; eight functions fit into each, so sixteen disks and
 /// sixteen NICs always have their place, and nothing moves when one is added.
@@ -31,7 +32,7 @@ pub(super) fn add(args: &mut Args, bus: Bus, launch: &Launch<'_>) -> Result<(), 
         add_seed(args, bus, launch)?;
     }
     for (index, (nic, tap)) in spec.nics.iter().zip(&launch.record.taps).enumerate() {
-        add_nic(args, bus, index, nic, &tap.name, launch.vhost)?;
+        add_nic(args, bus, index, nic, tap, launch.vhost)?;
     }
     if spec.on_panic != OnPanic::Ignore {
         args.json("-device", &json!({ "driver": "pvpanic" }));
@@ -120,26 +121,28 @@ fn add_seed(args: &mut Args, bus: Bus, launch: &Launch<'_>) -> Result<(), VmmErr
     Ok(())
 }
 
-fn add_nic(
+pub(super) fn add_nic(
     args: &mut Args,
     bus: Bus,
     index: usize,
     nic: &NicSpec,
-    tap: &str,
+    tap: &Tap,
     vhost: bool,
 ) -> Result<(), VmmError> {
     let id = format!("net{index}");
-    args.json(
-        "-netdev",
-        &json!({
+    let netdev = if tap.user {
+        json!({ "id": id, "type": "user" })
+    } else {
+        json!({
             "id": id,
             "type": "tap",
-            "ifname": tap,
+            "ifname": tap.name,
             "script": "no",
             "downscript": "no",
             "vhost": vhost,
-        }),
-    );
+        })
+    };
+    args.json("-netdev", &netdev);
     let mac = nic.mac.ok_or_else(|| no_mac(index))?;
     let mut device = json!({
         "driver": "virtio-net-pci",

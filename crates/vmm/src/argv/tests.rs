@@ -271,3 +271,21 @@ proptest! {
         prop_assert!(fewer.iter().all(|address| found.contains(address)));
     }
 }
+
+#[test]
+fn a_network_of_qemus_own_needs_no_tap() {
+    let mut taps = Tap::new(
+        "0190a000-0000-7000-8000-000000000001".parse().unwrap(),
+        "s1",
+        0,
+        &"user".parse().unwrap(),
+    );
+    assert!(!serde_json::to_string(&taps).unwrap().contains("user\":true"));
+    taps = taps.by_qemu(true);
+    let text = serde_json::to_string(&taps).unwrap();
+    assert_eq!(serde_json::from_str::<Tap>(&text).unwrap(), taps);
+    let mut args = Args(Vec::new());
+    let nic = serde_json::from_str(r#"{"bridge": "user", "mac": "52:54:00:00:00:01"}"#).unwrap();
+    devices::add_nic(&mut args, Bus::Q35, 0, &nic, &taps, true).unwrap();
+    assert!(args.0[1].contains(r#""type":"user""#) && !args.0[1].contains("tap"), "{:?}", args.0);
+}

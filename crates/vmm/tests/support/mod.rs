@@ -42,6 +42,7 @@ impl Host {
             device_pools: BTreeMap::new(),
             pools: BTreeMap::from([("images".parse().unwrap(), dir.join("images"))]),
             bridges: vec!["br0".parse().unwrap()],
+            user_networks: Vec::new(),
             carrier: dir.join("carrier.sh"),
         }
     }
