@@ -25,6 +25,7 @@ mod state;
 mod sync;
 mod vm;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use api::client::{Client, ClientConfig};
@@ -80,11 +81,14 @@ pub async fn run(config: AgentConfig) -> Result<(), AgentError> {
         })
     };
     let (client, poll, consoles) = (line()?, line()?, line()?);
-    let mut records = Vec::new();
+    let (mut records, mut sealed) = (Vec::new(), BTreeMap::new());
     for record in journal.load()? {
         match record {
             Ok(record) => records.push(record),
-            Err(error) => tracing::error!(%error, "ALARM: a VM of this host cannot be managed"),
+            Err(error) => {
+                tracing::error!(%error, "ALARM: a VM of this host cannot be managed");
+                sealed.extend(error.vm().map(|vm| (vm, error.to_string())));
+            }
         }
     }
     tracing::info!(host = %config.host, vms = records.len(), "agent runs");
@@ -109,7 +113,7 @@ pub async fn run(config: AgentConfig) -> Result<(), AgentError> {
     // None of them ends.
     tokio::select! {
         () = renewal::run(host.clone(), lines) => {}
-        () = sync::run(host.clone(), poll, records) => {}
+        () = sync::run(host.clone(), poll, records, sealed) => {}
         () = host.clone().keep_looking() => {}
         () = console::serve(host, consoles) => {}
     }

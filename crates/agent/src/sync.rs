@@ -1,16 +1,16 @@
 //! The conversation with the controller: facts go up, the whole intent comes down.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::body::{AttemptIntent, Elsewhere, SyncReply, SyncRequest, VmIntent};
+use api::body::{AttemptIntent, Elsewhere, SyncReply, SyncRequest, VmFacts, VmIntent};
 use api::client::Client;
 use tokio::sync::watch;
-use types::{AttemptId, VmId};
+use types::{AttemptId, RunState, VmId};
 
 use crate::core::VmRecord;
-use crate::host::Host;
+use crate::host::{Entry, Host};
 use crate::vm;
 
 /// What the controller last said about one VM.
@@ -32,8 +32,20 @@ pub(crate) struct View {
 const POLL: Duration = Duration::from_secs(8);
 
 /// Starts a task for every VM of the journal, then talks to the controller for ever.
-pub(crate) async fn run(host: Arc<Host>, poll: Client, records: Vec<VmRecord>) {
-    let mut tasks = Tasks { host: host.clone(), views: BTreeMap::new() };
+///
+/// `sealed` are VMs whose record cannot be read: they may run here, and nothing is
+/// done about them.
+pub(crate) async fn run(
+    host: Arc<Host>,
+    poll: Client,
+    records: Vec<VmRecord>,
+    sealed: BTreeMap<VmId, String>,
+) {
+    for (vm, why) in &sealed {
+        host.board.set(*vm, sealed_entry(*vm, why));
+    }
+    let sealed = sealed.into_keys().collect();
+    let mut tasks = Tasks { host: host.clone(), views: BTreeMap::new(), sealed };
     let mut adopted = Vec::new();
     for record in records {
         adopted.push(tasks.spawn(record));
@@ -88,6 +100,26 @@ async fn exchange(
 struct Tasks {
     host: Arc<Host>,
     views: BTreeMap<VmId, watch::Sender<View>>,
+    sealed: BTreeSet<VmId>,
+}
+
+/// What is told of a VM whose record cannot be read. Whether it runs nobody knows, so
+/// nobody may take it to be stopped; nor may a restored store take it in.
+fn sealed_entry(vm: VmId, why: &str) -> Entry {
+    let facts = VmFacts {
+        vm,
+        state: RunState::Running,
+        start_generation: 0,
+        machine: None,
+        halted: None,
+        ended: None,
+        error: Some(why.to_owned()),
+        blockers: Vec::new(),
+        ownership: None,
+        spec: None,
+        moving: true,
+    };
+    Entry { facts: Some(facts), attempts: Vec::new() }
 }
 
 impl Tasks {
@@ -118,6 +150,9 @@ impl Tasks {
         }
         for (vm, mut view) in views {
             view.heard = true;
+            if self.sealed.contains(&vm) {
+                continue;
+            }
             if !self.views.contains_key(&vm) {
                 self.spawn(VmRecord::new(vm));
             }
