@@ -10,8 +10,8 @@ use types::{
 use crate::body::{
     AttemptEvent, AttemptIntent, AttemptView, Backup, CertificateRequest, ControllerView,
     CordonRequest, EnrollRequest, EventsQuery, HistoryEvent, HistoryQuery, HostView,
-    MigrateRequest, NewCertificate, NewToken, Nothing, OwnershipRequest, PlanRequest, PreflightView,
-    ResolveRequest, StartRequest, SyncReply, SyncRequest, TokenRequest, VmView,
+    MigrateRequest, NewCertificate, NewToken, Nothing, OwnershipRequest, PlanRequest,
+    PreflightView, ResolveRequest, StartRequest, SyncReply, SyncRequest, TokenRequest, VmView,
 };
 use crate::operation::{Operation, Verb};
 use crate::path;

@@ -6,7 +6,8 @@ use clap::{Parser, Subcommand};
 
 use crate::output::OutputArgs;
 use crate::{
-    attempt, audit, ca, cancel, complete, control, host, lab, man, migrate, plan, simulate, version, vm,
+    attempt, audit, ca, cancel, complete, control, host, lab, man, migrate, plan, simulate,
+    version, vm,
 };
 
 const EXIT_CODES: &str = "\

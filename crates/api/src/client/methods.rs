@@ -14,8 +14,8 @@ use super::{Client, ClientError};
 use crate::body::{
     AttemptEvent, AttemptIntent, AttemptView, Backup, CertificateRequest, ControllerView,
     CordonRequest, EnrollRequest, HistoryEvent, HistoryQuery, HostView, MigrateRequest,
-    NewCertificate, NewToken, Nothing, OwnershipRequest, PlanRequest, PreflightView, ResolveRequest,
-    StartRequest, SyncReply, SyncRequest, TokenRequest, VmView,
+    NewCertificate, NewToken, Nothing, OwnershipRequest, PlanRequest, PreflightView,
+    ResolveRequest, StartRequest, SyncReply, SyncRequest, TokenRequest, VmView,
 };
 use crate::console::{self, ConsoleQuery};
 use crate::contract;

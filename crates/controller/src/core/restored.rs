@@ -29,13 +29,13 @@ pub fn found(
         return None;
     }
     let spec = vm.map(|vm| vm.spec.clone()).or_else(|| facts.spec.clone())?;
-    let generation = vm.map_or(0, |vm| vm.start_generation).max(facts.start_generation);
     let told = facts.ownership.as_ref().map_or(Epoch(0), |told| told.epoch);
     let epoch = own.map_or(Epoch(0), |own| own.epoch).max(told).next();
     let confirmed =
         Ownership { owner: host.clone(), epoch, incarnation: now, attempt: None, settled: true };
-    let (halted, resumes) = vm.map_or((None, 0), |vm| (vm.halted.clone(), vm.resumes));
-    let made = Vm { spec, desired: facts.state, start_generation: generation, halted, resumes };
+    let base = vm.cloned().unwrap_or_else(|| Vm::new(spec, facts.state));
+    let start_generation = base.start_generation.max(facts.start_generation);
+    let made = Vm { desired: facts.state, start_generation, ..base };
     let word =
         if own.is_some_and(|o| o.owner == *host) && vm.is_some_and(|v| v.desired == facts.state) {
             "restore-confirmed"

@@ -117,7 +117,10 @@ impl Ground {
     }
 
     fn start(&self, spec: &VmSpec, i: usize) -> Result<()> {
-        let request = StartRequest { on: Some(self.hosts[i % self.hosts.len()].parse()?) };
+        let request = StartRequest {
+            on: Some(self.hosts[i % self.hosts.len()].parse()?),
+            ..StartRequest::default()
+        };
         self.fleet.ask(async |c| c.create_vm(spec).await)?;
         self.fleet.ask(async |c| c.start(&spec.name, &request).await)?;
         Ok(())
