@@ -96,7 +96,17 @@ impl Rig {
     }
 
     async fn over(directory: TempDir) -> Self {
-        let store = EmbeddedStore::open(directory.path().join("store")).await.unwrap();
+        let path = directory.path().join("store");
+        let mut store = EmbeddedStore::open(&path).await;
+        // The controller before may be looking at its plans for a moment longer.
+        for _ in 0..200 {
+            if !matches!(store, Err(store::StoreError::InUse { .. })) {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+            store = EmbeddedStore::open(&path).await;
+        }
+        let store = store.unwrap();
         let app = controller::app(Arc::new(store)).await.unwrap();
         Self { app, admin: admin(), directory, told: Mutex::default() }
     }
