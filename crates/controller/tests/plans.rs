@@ -32,8 +32,15 @@ fn moving(run: &PlanRun) -> Option<AttemptId> {
     })
 }
 
-/// Plays both hosts of an attempt to its end.
+/// Plays both hosts of an attempt to its end, once it has begun.
 async fn moved(rig: &Rig, vm: VmId, attempt: AttemptId, (from, to): (&str, &str), epoch: u64) {
+    let path = format!("/v1/attempts/{attempt}");
+    for _ in 0..400 {
+        if rig.call(&rig.admin, "GET", &path, Value::Null).await.0.is_success() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
     let path = |what: &str| format!("/v1/agent/vms/{vm}/{what}");
     rig.host::<Value>(to, "POST", &path("claim"), owner(attempt, epoch)).await;
     rig.host::<Value>(to, "POST", &path("settle"), owner(attempt, epoch + 1)).await;

@@ -64,18 +64,19 @@ async fn left(shell: &Shell, goal: &PlanGoal) -> Result<Vec<VmName>, Problem> {
     Ok(names)
 }
 
-/// Looks once at every plan that is under way.
-pub(super) async fn round(shell: &Shell) -> Result<(), Problem> {
+/// Looks once at every plan that is under way. To a `young` controller agents have
+/// not spoken yet.
+pub(super) async fn round(shell: &Shell, young: bool) -> Result<(), Problem> {
     let under_way = shell.all(keys::UNDER_WAY).await?;
     for id in under_way.iter().filter_map(|entry| keys::tail::<PlanId>(&entry.key)) {
-        if let Err(problem) = carry(shell, id).await {
+        if let Err(problem) = carry(shell, id, young).await {
             tracing::warn!(%problem, plan = %id, "a plan cannot be carried on");
         }
     }
     Ok(())
 }
 
-async fn carry(shell: &Shell, id: PlanId) -> Result<(), Problem> {
+async fn carry(shell: &Shell, id: PlanId, young: bool) -> Result<(), Problem> {
     let scope = Scope::plan(id);
     let Some(run) = shell.records(&scope).await?.run else { return Ok(()) };
     let world = look(shell, &run).await?;
@@ -89,7 +90,7 @@ async fn carry(shell: &Shell, id: PlanId) -> Result<(), Problem> {
         if let Some(planned) = run.moves.get(place)
             && let MoveState::Moving { attempt } = planned.state
         {
-            set_out(shell, &run, place, attempt).await?;
+            set_out(shell, &run, place, attempt, young).await?;
         }
     }
     if core::over(&run) {
@@ -139,6 +140,7 @@ async fn set_out(
     run: &PlanRun,
     place: usize,
     attempt: AttemptId,
+    young: bool,
 ) -> Result<(), Problem> {
     let planned = &run.moves[place].planned;
     let purpose = match run.goal {
@@ -153,6 +155,7 @@ async fn set_out(
     };
     let state = match problem.code {
         Code::StoreUnavailable => return Err(problem),
+        Code::HostUnknown | Code::HostDown | Code::VmNotRunning if young => return Ok(()),
         // Somebody was faster; its turn comes again.
         Code::MigrationUnderWay | Code::Conflict => MoveState::Waiting,
         _ => MoveState::Failed { why: problem.detail },

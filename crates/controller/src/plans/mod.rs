@@ -6,7 +6,7 @@ mod document;
 
 use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::shell::Shell;
 
@@ -16,16 +16,20 @@ pub(crate) use document::{digest, document, state};
 /// How often plans are looked at where nothing changes: hosts come and go without a
 /// change of a record.
 const TICK: Duration = Duration::from_secs(1);
+/// How long a controller that has just begun takes hosts that have not been heard for
+/// ones that will be.
+const SETTLING: Duration = Duration::from_secs(15);
 /// Shortest time between two looks.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Carries plans out for as long as the controller is there.
 pub(crate) fn carry_out(shell: &Shell) {
     let (weak, mut newest) = (shell.downgrade(), shell.newest());
+    let began = Instant::now();
     tokio::spawn(async move {
         while let Some(shell) = weak.upgrade() {
             newest.mark_unchanged();
-            if let Err(problem) = carry::round(&shell).await {
+            if let Err(problem) = carry::round(&shell, began.elapsed() < SETTLING).await {
                 tracing::warn!(%problem, "plans cannot be carried on");
             }
             drop(shell);
