@@ -106,8 +106,12 @@ fn renew(file: &Path) -> io::Result<String> {
             _ => {}
         }
     }
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(file)?;
-    file.write_all(format!("{text} {}\n", file.metadata()?.ino()).as_bytes())?;
+    // Over the old one, which is as long: whoever looks meanwhile finds the one or the
+    // other, and never an empty file.
+    let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(file)?;
+    let line = format!("{text} {}\n", file.metadata()?.ino());
+    file.write_all(line.as_bytes())?;
+    file.set_len(line.len() as u64)?;
     file.sync_all()?;
     Ok(text)
 }

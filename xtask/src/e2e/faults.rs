@@ -152,12 +152,15 @@ fn sweep(stage: &mut Stage) -> Result<()> {
             proc::pause(moment)?;
             cancel(stage, &vm)
         })?;
+        // Until both have happened the switchover is still looked for: later moves are
+        // quicker than the first.
+        let step = if in_time == 0 || too_late == 0 { STEP * 4 } else { STEP };
         if owner == from {
             in_time += 1;
-            moment += STEP;
+            moment += step;
         } else {
             too_late += 1;
-            moment = moment.saturating_sub(STEP);
+            moment = moment.saturating_sub(step);
         }
     }
     stage.measure("cancelled", in_time);
