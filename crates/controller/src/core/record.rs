@@ -1,5 +1,6 @@
 //! The records that decisions are made upon, as the store keeps them.
 
+use api::body::Press;
 use serde::{Deserialize, Serialize};
 use types::{AttemptPhase, AttemptRecord, HostId, Outcome, RunState, Side, VmSpec};
 
@@ -18,6 +19,9 @@ pub struct Vm {
     /// Where it goes back to, once it was displaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<HostId>,
+    /// The button that was pressed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub press: Option<Press>,
     /// Why it rests although it should run, as the history was last told.
     #[serde(default)]
     pub halted: Option<String>,
@@ -26,7 +30,15 @@ pub struct Vm {
 impl Vm {
     /// One that was never started.
     pub fn new(spec: VmSpec, desired: RunState) -> Self {
-        Self { spec, desired, start_generation: 0, resumes: 0, home: None, halted: None }
+        Self {
+            spec,
+            desired,
+            start_generation: 0,
+            resumes: 0,
+            home: None,
+            press: None,
+            halted: None,
+        }
     }
 }
 

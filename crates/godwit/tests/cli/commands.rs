@@ -18,6 +18,7 @@ pub(crate) fn vm(state: Option<RunState>, desired: RunState, error: Option<&str>
             settled: true,
         }),
         desired,
+        start_generation: 1,
         state,
         halted: None,
         home: None,
