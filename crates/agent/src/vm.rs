@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use api::body::{Ended, VmFacts};
+use api::body::{Button, Ended, Press, VmFacts};
 use tokio::sync::{oneshot, watch};
 use types::{AttemptId, RunState};
 use vmm::{Incoming as Launch, Instance};
@@ -152,6 +152,7 @@ impl Vm {
                 self.save()?;
                 self.qmp()?.cont().await.map_err(|e| e.to_string())
             }
+            Step::Press(press) => self.press(press).await,
             Step::End => {
                 self.note_end().await;
                 self.end().await
@@ -230,6 +231,18 @@ impl Vm {
             }
             _ => None,
         };
+    }
+
+    /// Each press is acted on once at most, so it is journalled before.
+    async fn press(&mut self, press: Press) -> Result<(), String> {
+        let qmp = self.qmp()?;
+        self.record.pressed = press.number;
+        self.save()?;
+        let done = match press.button {
+            Button::Power | Button::Reboot => qmp.system_powerdown().await,
+            Button::Reset => qmp.system_reset().await,
+        };
+        done.map_err(|e| e.to_string())
     }
 
     pub(crate) async fn end(&mut self) -> Result<(), String> {

@@ -1,5 +1,7 @@
 //! Bodies of the HTTP contract. JSON: bytes, seconds, RFC 3339; no human units.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use types::{
@@ -125,6 +127,34 @@ pub struct VmIntent {
     /// Rises with every request to go on after an error; it is done once for each.
     #[serde(default)]
     pub resumes: u64,
+    /// The button that was pressed last; each press is acted on once at most.
+    #[serde(default)]
+    pub press: Option<Press>,
+}
+
+/// A button of a VM that was pressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Press {
+    /// Which.
+    pub button: Button,
+    /// Rises with every press.
+    pub number: u64,
+    /// It is meant for the VM as it was started then, and
+    pub start_generation: u64,
+    /// as its owner held it then; later it is void.
+    pub epoch: Epoch,
+}
+
+/// Buttons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Button {
+    /// The guest is asked to power off.
+    Power,
+    /// The guest is asked to power off, and is started again.
+    Reboot,
+    /// The machine begins anew at once.
+    Reset,
 }
 
 /// An attempt, with what its parties need.
@@ -209,6 +239,20 @@ pub struct StartRequest {
     /// Where; chosen by room when absent.
     pub on: Option<HostId>,
 }
+
+/// `POST /v1/vms/{name}/reboot`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct RebootRequest {
+    /// At once, as by the reset button, without asking the guest.
+    pub hard: bool,
+}
+
+/// `POST /v1/vms/{name}/set`: a JSON merge patch (RFC 7396) of the spec. `null` brings
+/// a field's default back; a list is replaced as a whole.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct SpecPatch(pub BTreeMap<String, serde_json::Value>);
 
 /// `POST /v1/vms/{name}/migrate`. Answers 202 with the attempt's [`AttemptView`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -313,6 +357,9 @@ pub struct VmView {
     pub ownership: Option<Ownership>,
     /// What was asked for.
     pub desired: RunState,
+    /// Rises with every start.
+    #[serde(default)]
+    pub start_generation: u64,
     /// What its owner saw last.
     pub state: Option<RunState>,
     /// Why it rests although it should run: `io-error`, `guest-panicked`, …

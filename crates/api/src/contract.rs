@@ -7,8 +7,8 @@ use types::{AttemptId, HostId, Ownership, Progress, VmId, VmName, VmSpec};
 
 use crate::body::{
     AttemptEvent, AttemptIntent, AttemptView, CordonRequest, EventsQuery, HistoryEvent,
-    HistoryQuery, HostView, MigrateRequest, Nothing, OwnershipRequest, PreflightView, StartRequest,
-    SyncReply, SyncRequest, VmView,
+    HistoryQuery, HostView, MigrateRequest, Nothing, OwnershipRequest, PreflightView,
+    RebootRequest, SpecPatch, StartRequest, SyncReply, SyncRequest, VmView,
 };
 use crate::operation::{Operation, Verb};
 use crate::path;
@@ -53,6 +53,27 @@ pub const VM_START: Operation<VmName, StartRequest, VmView> =
 /// Stops a VM.
 pub const VM_STOP: Operation<VmName, Nothing, VmView> =
     Operation::change("stopVm", Verb::Post, path::VM_STOP, "Asks for a VM to be stopped at once.");
+/// Presses a VM's power button.
+pub const VM_SHUTDOWN: Operation<VmName, Nothing, VmView> = Operation::change(
+    "shutdownVm",
+    Verb::Post,
+    path::VM_SHUTDOWN,
+    "Asks a VM's guest to power off.",
+);
+/// Reboots a VM.
+pub const VM_REBOOT: Operation<VmName, RebootRequest, VmView> = Operation::change(
+    "rebootVm",
+    Verb::Post,
+    path::VM_REBOOT,
+    "Asks a VM's guest to power off, and starts it again; or resets it at once.",
+);
+/// Changes a VM's spec.
+pub const VM_SET: Operation<VmName, SpecPatch, VmView> = Operation::change(
+    "setVm",
+    Verb::Post,
+    path::VM_SET,
+    "Changes a VM's spec: labels, owner and tier at any time, the rest while it is stopped.",
+);
 /// Halts a VM.
 pub const VM_PAUSE: Operation<VmName, Nothing, VmView> = Operation::change(
     "pauseVm",

@@ -88,3 +88,20 @@ impl hyper::body::Body for Frames {
         self.0.poll_recv(cx).map(|bytes| bytes.map(|b| Ok(Frame::data(b))))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_reader_that_does_not_read_gets_what_waits_and_its_end() {
+        let (sender, response) = response(Hangup::default(), Duration::from_millis(50));
+        for _ in 0..WAITING {
+            assert_eq!(sender.alive().await, Ok(()));
+        }
+        assert_eq!(sender.alive().await, Err(Gone), "no more waits for anybody");
+        drop(sender);
+        let body = axum::body::to_bytes(response.into_body(), 1 << 16).await.unwrap();
+        assert_eq!(body, ":\n\n".repeat(WAITING));
+    }
+}

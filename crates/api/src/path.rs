@@ -40,6 +40,12 @@ pub const VM_START: &str = "/v1/vms/{vm}/start";
 /// `POST {}`.
 pub const VM_STOP: &str = "/v1/vms/{vm}/stop";
 /// `POST {}`.
+pub const VM_SHUTDOWN: &str = "/v1/vms/{vm}/shutdown";
+/// `POST`: a [`RebootRequest`](crate::body::RebootRequest).
+pub const VM_REBOOT: &str = "/v1/vms/{vm}/reboot";
+/// `POST`: a [`SpecPatch`](crate::body::SpecPatch).
+pub const VM_SET: &str = "/v1/vms/{vm}/set";
+/// `POST {}`.
 pub const VM_PAUSE: &str = "/v1/vms/{vm}/pause";
 /// `POST {}`.
 pub const VM_RESUME: &str = "/v1/vms/{vm}/resume";

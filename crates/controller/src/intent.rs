@@ -87,6 +87,7 @@ impl Moment {
                 desired: vm.desired,
                 start_generation: vm.start_generation,
                 resumes: vm.resumes,
+                press: vm.press,
             }),
             _ => None,
         })

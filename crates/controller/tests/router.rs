@@ -5,7 +5,7 @@ mod rig;
 
 use std::time::{Duration, Instant};
 
-use api::body::{AttemptIntent, AttemptView, HistoryEvent, HostView, VmView};
+use api::body::{AttemptIntent, AttemptView, Button, Ended, HistoryEvent, HostView, VmView};
 use rig::{Rig, code, host};
 use serde_json::{Value, json};
 use types::{AttemptPhase, Code, Outcome, Ownership, RunState};
@@ -364,4 +364,90 @@ async fn a_destination_is_chosen_among_those_that_can_take_the_vm() {
     rig.heard("host-c", &[]).await;
     let view: AttemptView = rig.admin("POST", migrate, json!({})).await;
     assert_eq!(view.report.to.as_str(), "host-c");
+}
+
+#[tokio::test]
+async fn a_button_reaches_the_owner_and_a_guest_that_reboots_starts_again() {
+    let rig = Rig::new().await;
+    let id = rig.running().await;
+    let press = async |path: &str, body: Value| {
+        let view: VmView = rig.admin("POST", &format!("/v1/vms/web01/{path}"), body).await;
+        assert_eq!(view.desired, RunState::Running);
+        let running = rig::facts(id, RunState::Running, view.start_generation);
+        rig.heard("host-a", &[running]).await.vms[0].press.unwrap()
+    };
+    let reset = press("reboot", json!({ "hard": true })).await;
+    assert_eq!((reset.button, reset.number, reset.start_generation), (Button::Reset, 1, 1));
+    let reboot = press("reboot", json!({})).await;
+    assert_eq!((reboot.button, reboot.number, reboot.epoch.0), (Button::Reboot, 2, 1));
+    let intent = rig.heard("host-a", &[rig::facts(id, RunState::Stopped, 1)]).await;
+    assert_eq!((intent.vms[0].start_generation, intent.vms[0].desired), (2, RunState::Running));
+    // The next time nobody asked for a reboot.
+    assert_eq!(press("shutdown", json!({})).await.button, Button::Power);
+    let intent = rig.heard("host-a", &[rig::facts(id, RunState::Stopped, 2)]).await;
+    assert_eq!(intent.vms[0].desired, RunState::Stopped);
+    let off: VmView = rig.admin("POST", "/v1/vms/web01/shutdown", json!({})).await;
+    assert_eq!(off.desired, RunState::Stopped, "it is off already");
+    assert_eq!(rig.refused("POST", "/v1/vms/web01/reboot", json!({})).await, Code::VmNotRunning);
+    let words = rig.words("?vm=web01").await.split_off(3);
+    let expected = "vm-reset reboot-requested rebooted shutdown-requested powered-off";
+    assert_eq!(words.join(" "), expected);
+}
+
+#[tokio::test]
+async fn a_qemu_that_died_is_no_reboot_and_what_stands_still_hears_nothing() {
+    let rig = Rig::new().await;
+    let id = rig.running().await;
+    rig.admin::<VmView>("POST", "/v1/vms/web01/reboot", json!({})).await;
+    let mut died = rig::facts(id, RunState::Stopped, 1);
+    died.ended = Some(Ended::Died);
+    rig.heard("host-a", &[]).await;
+    assert_eq!(rig.heard("host-a", &[died]).await.vms[0].desired, RunState::Stopped);
+    rig.admin::<VmView>("POST", "/v1/vms/web01/start", json!({})).await;
+    rig.heard("host-a", &[rig::facts(id, RunState::Running, 2)]).await;
+    rig.admin::<VmView>("POST", "/v1/vms/web01/pause", json!({})).await;
+    for path in ["shutdown", "reboot"] {
+        let path = format!("/v1/vms/web01/{path}");
+        assert_eq!(rig.refused("POST", &path, json!({})).await, Code::VmNotRunning);
+    }
+    let view: VmView = rig.admin("POST", "/v1/vms/web01/reboot", json!({ "hard": true })).await;
+    assert_eq!(view.desired, RunState::Paused);
+}
+
+#[tokio::test]
+async fn a_spec_changes_as_far_as_the_vm_allows() {
+    let rig = Rig::new().await;
+    rig.migrating().await;
+    let words = json!({ "labels": { "rack": "7" }, "tier": "critical" });
+    let view: VmView = rig.admin("POST", "/v1/vms/web01/set", words).await;
+    assert_eq!((view.spec.tier.as_str(), view.spec.labels["rack"].as_str()), ("critical", "7"));
+    let set = async |patch: Value| rig.refused("POST", "/v1/vms/web01/set", patch).await;
+    assert_eq!(set(json!({ "vcpus": 2 })).await, Code::MigrationUnderWay);
+    for wrong in [
+        json!({ "vcpus": "x" }),
+        json!({ "vcpsu": 1 }),
+        json!({ "memory": 3 }),
+        json!({ "memory": null }),
+        json!({ "name": "b" }),
+        json!({ "uuid": null }),
+    ] {
+        assert_eq!(set(wrong.clone()).await, Code::InvalidSpec, "{wrong}");
+    }
+    let rig = Rig::new().await;
+    rig.running().await;
+    let dry: VmView =
+        rig.admin("POST", "/v1/vms/web01/set?dry_run=true", json!({ "owner": "x" })).await;
+    assert_eq!(dry.spec.owner.unwrap().as_str(), "x");
+    let set = async |patch: Value| rig.refused("POST", "/v1/vms/web01/set", patch).await;
+    assert_eq!(set(json!({ "vcpus": 2, "tier": "x" })).await, Code::VmNotStopped);
+    let view: VmView = rig.admin("GET", "/v1/vms/web01", Value::Null).await;
+    assert_eq!((view.spec.owner, view.spec.tier.as_str()), (None, "secondary"));
+    let id = view.spec.uuid.unwrap();
+    rig.admin::<VmView>("POST", "/v1/vms/web01/stop", json!({})).await;
+    rig.heard("host-a", &[rig::facts(id, RunState::Stopped, 1)]).await;
+    let bigger = json!({ "vcpus": 2, "memory": 2u64 << 30 });
+    rig.admin::<VmView>("POST", "/v1/vms/web01/set", bigger).await;
+    rig.admin::<VmView>("POST", "/v1/vms/web01/start", json!({})).await;
+    let intent = rig.heard("host-a", &[rig::facts(id, RunState::Stopped, 1)]).await;
+    assert_eq!((intent.vms[0].spec.vcpus, intent.vms[0].spec.memory.0), (2, 2 << 30));
 }

@@ -2,6 +2,8 @@
 
 mod console;
 mod create;
+mod power;
+mod set;
 mod show;
 mod wait;
 
@@ -62,9 +64,19 @@ pub(crate) enum Command {
         #[command(flatten)]
         act: Act,
     },
-    /// Stop a VM at once, as if its power were cut.
-    #[command(after_help = "Example:\n  godwit vm stop web01")]
-    Stop(Act),
+    /// Ask a VM's guest to power off, and wait until it has; or cut its power.
+    #[command(
+        after_help = "Examples:\n  godwit vm stop web01 --timeout 1m\n  godwit vm stop web01 --hard"
+    )]
+    Stop(power::Args),
+    /// Ask a VM's guest to power off, and start it again; or reset it at once.
+    #[command(after_help = "Examples:\n  godwit vm reboot web01\n  godwit vm reboot web01 --hard")]
+    Reboot(power::Args),
+    /// Change a VM's spec: labels, owner and tier at any time, the rest while it is stopped.
+    #[command(after_help = "Examples:\n  \
+        godwit vm set web01 --tier critical --label example.org/rack=7\n  \
+        godwit vm set web01 --vcpus 4 --memory 8GiB")]
+    Set(set::Args),
     /// Type at a VM's serial port, and see what it writes; follows the VM to its new host.
     Console(console::Args),
     /// Halt a VM's processors.
@@ -116,9 +128,9 @@ pub(crate) async fn run(command: Command, output: &Output) -> Result<(), Failure
             let ask = async |client: &Client, vm: &VmName| client.start(vm, &request).await;
             change(act, RunState::Running, ask, output).await
         }
-        Command::Stop(act) => {
-            change(act, RunState::Stopped, async |client, vm| client.stop(vm).await, output).await
-        }
+        Command::Stop(args) => power::stop(args, output).await,
+        Command::Reboot(args) => power::reboot(args, output).await,
+        Command::Set(args) => set::run(args, output).await,
         Command::Console(args) => console::run(args, output).await,
         Command::Pause(act) => {
             change(act, RunState::Paused, async |client, vm| client.pause(vm).await, output).await
@@ -153,7 +165,7 @@ async fn change(
             let asked = |view: &VmView| format!("{} is asked to be {state}\n", view.spec.name);
             return output.one(&view, &view.spec.name, asked);
         }
-        let goal = Goal { state, before };
+        let goal = Goal::asked(state, before);
         let view = wait::until(&client, &vm, goal, wait.timeout(TIMEOUT), output).await?;
         output.one(&view, &view.spec.name, show::sentence)
     };

@@ -118,6 +118,22 @@ impl Client {
         self.do_it("stop", Value::Null).await
     }
 
+    /// Presses the machine's power button; its guest decides what follows.
+    ///
+    /// # Errors
+    /// See [`QmpError`].
+    pub async fn system_powerdown(&self) -> Result<(), QmpError> {
+        self.do_it("system_powerdown", Value::Null).await
+    }
+
+    /// Presses the machine's reset button.
+    ///
+    /// # Errors
+    /// See [`QmpError`].
+    pub async fn system_reset(&self) -> Result<(), QmpError> {
+        self.do_it("system_reset", Value::Null).await
+    }
+
     /// Lets the processors go on.
     ///
     /// # Errors

@@ -384,7 +384,8 @@ impl World {
         let incoming = record.incoming.as_ref().map(|i| i.attempt);
         self.tell(|| format!("         {host}: {step:?}"));
         match step {
-            Step::Wait | Step::NotOurs => {}
+            // Nobody presses buttons here.
+            Step::Wait | Step::NotOurs | Step::Press(_) => {}
             Step::Start(generation) => self.start(host, generation),
             Step::Cont | Step::GoOn(_) => self.cont(host),
             Step::Pause => {

@@ -184,6 +184,7 @@ impl Controller {
                 desired: self.vm.desired,
                 start_generation: self.vm.start_generation,
                 resumes: self.vm.resumes,
+                press: None,
             }),
             attempts: self.attempts.iter().filter(ours).map(|a| self.intent(a)).collect(),
         }

@@ -7,6 +7,7 @@ mod linux;
 mod live;
 mod machines;
 mod meanwhile;
+mod power;
 mod stage;
 mod tiny;
 mod versions;
@@ -138,6 +139,7 @@ const SCENARIOS: &[&[Scenario]] = &[
     faults::SWEEP,
     machines::ALL,
     meanwhile::ALL,
+    power::ALL,
     versions::ALL,
 ];
 

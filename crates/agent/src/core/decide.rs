@@ -1,7 +1,7 @@
 //! What to do next about one VM: a pure decision from the journal, what QEMU
 //! does and what the controller wants.
 
-use api::body::{AttemptIntent, VmIntent};
+use api::body::{AttemptIntent, Press, VmIntent};
 use types::{AttemptId, AttemptPhase, HostId, RunState};
 
 use super::VmRecord;
@@ -48,6 +48,8 @@ pub enum Step {
     GoOn(u64),
     /// Rest.
     Pause,
+    /// Press a button.
+    Press(Press),
     /// End QEMU and give everything back.
     End,
     /// Go on with the outgoing attempt in the journal.
@@ -103,7 +105,21 @@ pub fn decide<I>(world: &World<'_, I>) -> Step {
     }
 }
 
+/// A button that was pressed for exactly this QEMU, and that nobody acted on yet.
+fn pressed<I>(world: &World<'_, I>, intent: &VmIntent) -> Option<Press> {
+    let alive = world.qemu != Qemu::Dead && intent.desired != RunState::Stopped;
+    intent.press.filter(|press| {
+        alive
+            && press.number > world.record.pressed
+            && press.start_generation == world.record.start_generation
+            && press.epoch == intent.ownership.epoch
+    })
+}
+
 fn owned<I>(world: &World<'_, I>, intent: &VmIntent) -> Step {
+    if let Some(press) = pressed(world, intent) {
+        return Step::Press(press);
+    }
     match (intent.desired, world.qemu) {
         (RunState::Stopped, Qemu::Dead) => Step::Wait,
         (RunState::Stopped, _) => Step::End,
@@ -138,6 +154,7 @@ mod tests {
     };
 
     use super::*;
+    use api::body::Button;
 
     fn id(n: u128) -> AttemptId {
         AttemptId(uuid::Uuid::from_u128(n))
@@ -165,7 +182,7 @@ mod tests {
 
     fn intent(desired: RunState, generation: u64) -> VmIntent {
         let (spec, ownership, start_generation) = (spec(), ownership(None), generation);
-        VmIntent { spec, ownership, desired, start_generation, resumes: 0 }
+        VmIntent { spec, ownership, desired, start_generation, resumes: 0, press: None }
     }
 
     fn attempt(n: u128, spoil: fn(&mut AttemptRecord)) -> AttemptIntent {
@@ -248,6 +265,30 @@ mod tests {
         assert_eq!(decide_with(&here, Qemu::Off, 2), Step::End);
         assert_eq!(decide_with(&here, Qemu::Dead, 2), Step::End);
         assert_eq!(decide_with(&here, Qemu::Halted, 2), Step::Wait);
+    }
+
+    #[test]
+    fn a_button_is_pressed_once_and_only_for_the_qemu_it_was_meant_for() {
+        let press = |number, start_generation, epoch| Press {
+            button: Button::Power,
+            number,
+            start_generation,
+            epoch: Epoch(epoch),
+        };
+        for (press, pressed, qemu, acts) in [
+            (press(2, 1, 1), 1, Qemu::Running, true),
+            (press(2, 1, 1), 2, Qemu::Running, false), // done
+            (press(2, 0, 1), 1, Qemu::Running, false), // for an earlier start
+            (press(2, 1, 0), 1, Qemu::Running, false), // before it moved
+            (press(2, 1, 1), 1, Qemu::Dead, false),
+        ] {
+            let intent = VmIntent { press: Some(press), ..intent(RunState::Running, 1) };
+            let here = VmRecord { pressed, ..record(1) };
+            let (me, record, intent) = (host("host-a"), &here, Some(&intent));
+            let step = decide(&World { me: &me, record, qemu, intent, attempts: &[] });
+            let expected = if acts { Step::Press(press) } else { Step::Wait };
+            assert_eq!(step, expected, "{press:?} {pressed} {qemu:?}");
+        }
     }
 
     fn instance() -> vmm::InstanceRecord {

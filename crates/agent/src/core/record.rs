@@ -35,6 +35,9 @@ pub struct VmRecord<I = InstanceRecord> {
     /// The newest request to go on after an error that was acted on.
     #[serde(default)]
     pub resumes: u64,
+    /// The newest press of a button that was acted on.
+    #[serde(default)]
+    pub pressed: u64,
     /// How its last QEMU ended, if nobody asked for that.
     #[serde(default)]
     pub ended: Option<Ended>,
@@ -89,6 +92,7 @@ impl<I> VmRecord<I> {
             last_incoming: None,
             past: None,
             resumes: 0,
+            pressed: 0,
             ended: None,
         }
     }

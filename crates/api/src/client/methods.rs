@@ -10,8 +10,8 @@ use uuid::Uuid;
 use super::{Client, ClientError};
 use crate::body::{
     AttemptEvent, AttemptIntent, AttemptView, CordonRequest, HistoryEvent, HistoryQuery, HostView,
-    MigrateRequest, Nothing, OwnershipRequest, PreflightView, StartRequest, SyncReply, SyncRequest,
-    VmView,
+    MigrateRequest, Nothing, OwnershipRequest, PreflightView, RebootRequest, SpecPatch,
+    StartRequest, SyncReply, SyncRequest, VmView,
 };
 use crate::console::{self, ConsoleQuery};
 use crate::contract;
@@ -205,6 +205,30 @@ impl Client {
     /// See [`ClientError`].
     pub async fn stop(&self, vm: &VmName) -> Result<VmView> {
         self.ask(&contract::VM_STOP, vm, &Nothing {}).await
+    }
+
+    /// Asks a VM's guest to power off.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn shutdown(&self, vm: &VmName) -> Result<VmView> {
+        self.ask(&contract::VM_SHUTDOWN, vm, &Nothing {}).await
+    }
+
+    /// Asks for a VM to be rebooted.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn reboot(&self, vm: &VmName, request: &RebootRequest) -> Result<VmView> {
+        self.ask(&contract::VM_REBOOT, vm, request).await
+    }
+
+    /// Changes a VM's spec.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn set(&self, vm: &VmName, patch: &SpecPatch) -> Result<VmView> {
+        self.ask(&contract::VM_SET, vm, patch).await
     }
 
     /// Asks for a VM's processors to be stopped.

@@ -6,13 +6,17 @@
 mod event;
 mod migrate;
 mod ownership;
+mod press;
 mod record;
+mod set;
 mod vm;
 
 pub use event::event;
 pub use migrate::{Request, cancel, migrate, no_migration};
 pub use ownership::{Caller, claim, give_back, reassert, settle};
+pub use press::press;
 pub use record::{Attempt, Note, Vm};
+pub use set::{merged, set};
 pub use vm::{
     Observed, halted, machine_seen, pause, powered_off, powered_off_in_flight, removable, resume,
     start, stop,

@@ -1,5 +1,6 @@
 //! The records that decisions are made upon, as the store keeps them.
 
+use api::body::Press;
 use serde::{Deserialize, Serialize};
 use types::{AttemptPhase, AttemptRecord, Outcome, RunState, Side, VmSpec};
 
@@ -15,6 +16,9 @@ pub struct Vm {
     /// Rises with every request to go on after an error.
     #[serde(default)]
     pub resumes: u64,
+    /// The button that was pressed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub press: Option<Press>,
     /// Why it rests although it should run, as the history was last told.
     #[serde(default)]
     pub halted: Option<String>,
@@ -23,7 +27,7 @@ pub struct Vm {
 impl Vm {
     /// One that was never started.
     pub fn new(spec: VmSpec, desired: RunState) -> Self {
-        Self { spec, desired, start_generation: 0, resumes: 0, halted: None }
+        Self { spec, desired, start_generation: 0, resumes: 0, press: None, halted: None }
     }
 }
 

@@ -4,6 +4,7 @@ use api::body::{Ended, VmFacts};
 use types::{Code, Epoch, HostId, Incarnation, Ownership, Problem, RunState};
 
 use super::migrate::under_way;
+use super::press::started_again;
 use super::{Note, Vm};
 
 /// What a VM's owner said of it last.
@@ -140,6 +141,9 @@ pub fn powered_off(vm: &mut Vm, own: &Ownership, seen: &Observed) -> Vec<Note> {
         Some(Ended::PoweredOff) | None => "powered-off",
     };
     vm.halted = None;
+    if let Some(note) = started_again(vm, own, seen.facts.ended) {
+        return vec![note];
+    }
     turn(vm, RunState::Stopped, Note::by(&own.owner, event))
 }
 
@@ -193,14 +197,14 @@ fn turn(vm: &mut Vm, desired: RunState, note: Note) -> Vec<Note> {
     vec![note]
 }
 
-fn idle(vm: &Vm, own: Option<&Ownership>) -> Result<(), Problem> {
+pub(super) fn idle(vm: &Vm, own: Option<&Ownership>) -> Result<(), Problem> {
     match own {
         Some(own) if own.attempt.is_some() => Err(under_way(vm)),
         _ => Ok(()),
     }
 }
 
-fn running(vm: &Vm, seen: Option<&Observed>) -> Result<(), Problem> {
+pub(super) fn running(vm: &Vm, seen: Option<&Observed>) -> Result<(), Problem> {
     if vm.desired != RunState::Stopped && !seen.is_some_and(|s| s.off(vm)) {
         return Ok(());
     }

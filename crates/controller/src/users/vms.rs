@@ -1,6 +1,7 @@
 //! VMs: made, shown, started, stopped, paused, resumed, removed.
 
-use api::body::{Nothing, StartRequest, VmView};
+use api::body::{Button, Nothing, RebootRequest, SpecPatch, StartRequest, VmView};
+use serde_json::Value;
 use types::{Code, Epoch, HostId, MacAddr, Ownership, Problem, RunState, VmId, VmName, VmSpec};
 use uuid::Uuid;
 
@@ -145,6 +146,58 @@ pub(super) async fn resume(call: VmCall) -> Result<VmView, Problem> {
     turn(call, core::resume).await
 }
 
+pub(super) async fn shutdown(call: VmCall) -> Result<VmView, Problem> {
+    press(call, Button::Power).await
+}
+
+pub(super) async fn reboot(call: Call<VmName, RebootRequest, VmView>) -> Result<VmView, Problem> {
+    let button = if call.body.hard { Button::Reset } else { Button::Reboot };
+    press(call, button).await
+}
+
+async fn press<B>(call: Call<VmName, B, VmView>, button: Button) -> Result<VmView, Problem> {
+    let user = call.user();
+    let (id, _) = find(&call.shell, &call.at).await?;
+    let decide = move |shell: &Shell, records: &mut Records| {
+        let seen = shell.observed(id, records);
+        let own = records.own.clone();
+        core::press(records.vm_mut()?, own.as_ref(), seen.as_ref(), button, &user)
+    };
+    alter(&call, id, decide).await
+}
+
+pub(super) async fn set(call: Call<VmName, SpecPatch, VmView>) -> Result<VmView, Problem> {
+    let user = call.user();
+    let (id, _) = find(&call.shell, &call.at).await?;
+    call.shell.hear_out(id, may_be_removed).await?;
+    let patch = Value::Object(call.body.0.clone().into_iter().collect());
+    let decide = move |shell: &Shell, records: &mut Records| {
+        let seen = shell.observed(id, records);
+        let own = records.own.clone();
+        let vm = records.vm_mut()?;
+        core::set(vm, own.as_ref(), seen.as_ref(), patched(&vm.spec, &patch)?, &user)
+    };
+    alter(&call, id, decide).await
+}
+
+/// The spec with a patch applied, checked, with addresses for new NICs.
+fn patched(spec: &VmSpec, patch: &Value) -> Result<VmSpec, Problem> {
+    let internal = |e: serde_json::Error| Problem::new(Code::Internal, e.to_string());
+    let whole = core::merged(serde_json::to_value(spec).map_err(internal)?, patch);
+    let wrong = |detail: String| Problem::new(Code::InvalidSpec, detail);
+    let mut spec: VmSpec = serde_path_to_error::deserialize(whole).map_err(|e| {
+        let text: String = e.to_string().chars().take(600).collect();
+        wrong(text)
+    })?;
+    for nic in &mut spec.nics {
+        if nic.mac.is_none() {
+            nic.mac = Some(new_mac()?);
+        }
+    }
+    spec.check().map_err(|e| wrong(e.to_string()))?;
+    Ok(spec)
+}
+
 type VmCall = Call<VmName, Nothing, VmView>;
 
 /// A change of what is desired.
@@ -182,6 +235,7 @@ fn view(shell: &Shell, id: VmId, records: Records) -> Result<VmView, Problem> {
         spec: vm.spec,
         ownership: records.own,
         desired: vm.desired,
+        start_generation: vm.start_generation,
         state: seen.as_ref().map(|facts| facts.state),
         halted: seen.as_ref().and_then(|facts| facts.halted.clone()),
         error: seen.and_then(|facts| facts.error),

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use api::body::{HistoryEvent, SyncReply, VmFacts, VmView};
 use api::{Peer, Role};
@@ -13,13 +14,14 @@ use axum::http::{Request, StatusCode, header};
 use axum::response::Response;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use store::EmbeddedStore;
+use store::{EmbeddedStore, StoreError};
 use tempfile::TempDir;
 use tower::ServiceExt;
 use types::{AttemptId, Code, Problem, RunState, VmId};
 
 pub(crate) struct Rig {
     app: Router,
+    pub(crate) store: Arc<EmbeddedStore>,
     pub(crate) admin: Peer,
     directory: TempDir,
     /// What each host was told last.
@@ -85,13 +87,21 @@ impl Rig {
     }
 
     async fn over(directory: TempDir) -> Self {
-        let store = EmbeddedStore::open(directory.path().join("store")).await.unwrap();
-        let app = controller::app(Arc::new(store)).await.unwrap();
-        Self { app, admin: admin(), directory, told: Mutex::default() }
+        let path = directory.path().join("store");
+        // Tasks of a controller before this one may not have noticed its end yet.
+        let mut opened = EmbeddedStore::open(&path).await;
+        for _ in 0..500 {
+            let Err(StoreError::InUse { .. }) = opened else { break };
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            opened = EmbeddedStore::open(&path).await;
+        }
+        let store = Arc::new(opened.unwrap());
+        let app = controller::app(Arc::clone(&store) as _).await.unwrap();
+        Self { app, store, admin: admin(), directory, told: Mutex::default() }
     }
 
     pub(crate) async fn restarted(self) -> Self {
-        drop(self.app);
+        drop((self.app, self.store));
         Self::over(self.directory).await
     }
 

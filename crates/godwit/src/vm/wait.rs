@@ -23,6 +23,19 @@ pub(crate) struct Goal {
     pub(crate) state: RunState,
     /// The VM's error before the state was asked for.
     pub(crate) before: Option<String>,
+    /// What it is asked to be while that is waited for; nothing: the guest was asked.
+    pub(crate) asked: Option<RunState>,
+    /// The start that it has to be, at least.
+    pub(crate) start: u64,
+    /// What would help if it takes too long.
+    pub(crate) help: Option<String>,
+}
+
+impl Goal {
+    /// A state that was asked for; `before` is the VM's error until then.
+    pub(crate) fn asked(state: RunState, before: Option<String>) -> Self {
+        Self { state, before, asked: Some(state), start: 0, help: None }
+    }
 }
 
 /// The VM, once it is in the state.
@@ -56,8 +69,8 @@ pub(crate) async fn until(
         if waited >= timeout {
             let span = span::show(timeout.as_secs_f64());
             let message = format!("{vm} is not {} after {span}", goal.state);
-            return Err(Failure::new(TIMED_OUT, message)
-                .help(format!("see `godwit vm show {vm}`; it goes on without this command")));
+            let goes_on = || format!("see `godwit vm show {vm}`; it goes on without this command");
+            return Err(Failure::new(TIMED_OUT, message).help(goal.help.unwrap_or_else(goes_on)));
         }
         sleep(POLL).await;
     }
@@ -79,7 +92,7 @@ fn judge(view: &VmView, goal: &Goal, waited: Duration) -> Verdict {
             None => return Verdict::NotYet,
         },
     };
-    if state == goal.state {
+    if state == goal.state && view.start_generation >= goal.start {
         return Verdict::Reached;
     }
     match &view.error {
@@ -88,7 +101,7 @@ fn judge(view: &VmView, goal: &Goal, waited: Duration) -> Verdict {
         }
         _ => {}
     }
-    if view.desired != goal.state {
+    if goal.asked.is_some_and(|asked| view.desired != asked) {
         return Verdict::Failed(format!("it is {state}, and by now asked to be {}", view.desired));
     }
     Verdict::NotYet
@@ -110,6 +123,7 @@ mod tests {
                 settled: true,
             }),
             desired,
+            start_generation: 1,
             state,
             halted: None,
             error: error.map(str::to_owned),
@@ -136,7 +150,7 @@ mod tests {
                 Failed("it is stopped, and by now asked to be stopped".into()),
             ),
         ] {
-            let goal = Goal { state: Running, before: before.map(str::to_owned) };
+            let goal = Goal { before: before.map(str::to_owned), ..Goal::asked(Running, None) };
             assert_eq!(judge(&seen, &goal, waited), expected, "{seen:?}");
         }
     }
@@ -145,7 +159,7 @@ mod tests {
     fn what_never_started_is_stopped() {
         let mut seen = view(None, RunState::Stopped, None);
         seen.ownership = None;
-        let goal = Goal { state: RunState::Stopped, before: None };
+        let goal = Goal::asked(RunState::Stopped, None);
         assert_eq!(judge(&seen, &goal, Duration::ZERO), Verdict::Reached);
     }
 }

@@ -18,6 +18,7 @@ pub(crate) fn vm(state: Option<RunState>, desired: RunState, error: Option<&str>
             settled: true,
         }),
         desired,
+        start_generation: 1,
         state,
         halted: None,
         error: error.map(str::to_owned),
@@ -51,6 +52,28 @@ async fn start_waits_until_the_vm_runs() {
     assert_eq!((asked.exit, asked.stdout.as_str()), (0, "web01 is asked to be running\n"));
     let late = fake.run("vm start web01 --timeout 200ms").await;
     assert_eq!(late.exit, 5);
+}
+
+#[tokio::test]
+async fn a_guest_is_asked_and_waited_for() {
+    use RunState::{Running, Stopped};
+    let running = || vm(Some(Running), Running, None);
+    let fake = Fake::start(Script { vms: [running()].into(), ..Script::default() }).await;
+    for word in ["stop", "reboot"] {
+        let deaf = fake.run(&format!("vm {word} web01 --timeout 200ms")).await;
+        assert_eq!(deaf.exit, 5, "{deaf:?}");
+        assert!(deaf.stderr.contains(&format!("`godwit vm {word} web01 --hard`")), "{deaf:?}");
+    }
+    fake.script().vms = [running(), running(), vm(Some(Stopped), Stopped, None)].into();
+    let off = fake.run("vm stop web01").await;
+    assert_eq!((off.exit, off.stdout.as_str()), (0, "web01 is stopped\n"), "{off:?}");
+    let again = VmView { start_generation: 2, ..running() };
+    fake.script().vms = [running(), running(), vm(Some(Stopped), Running, None), again].into();
+    let booted = fake.run("vm reboot web01").await;
+    assert_eq!((booted.exit, booted.stdout.as_str()), (0, "web01 is running on host-a\n"));
+    fake.script().vms = [running()].into();
+    let reset = fake.run("vm reboot web01 --hard").await;
+    assert_eq!((reset.exit, reset.stdout.as_str()), (0, "web01 begins anew\n"));
 }
 
 #[tokio::test]

@@ -122,6 +122,8 @@ impl Fake {
             .route(path::ATTEMPT, get(attempt))
             .route(path::VM, get(vm))
             .route(path::VM_START, post(turn))
+            .route(path::VM_SHUTDOWN, post(turn))
+            .route(path::VM_REBOOT, post(turn))
             .route(path::VM_PAUSE, post(turn))
             .route(path::VMS, get(vms))
             .route(path::HOSTS, get(hosts))
