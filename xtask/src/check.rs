@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use crate::{bench, chaos, e2e, proc, scenario, sim, tidy};
+use crate::{chaos, e2e, proc, scenario, sim, tidy};
 
 /// Formatting, lints, tidy, all tests and, unless `quick`, migrations of real VMs.
 ///
@@ -23,7 +23,6 @@ pub(crate) fn run(root: &Path, quick: bool) -> Result<()> {
     if !quick {
         step("migrations", || e2e::run(root, &e2e::Args::short()))?;
         step("scenarios", || scenario::all(root))?;
-        step("benches", || bench::smoke(root))?;
         step("chaos", || chaos::run(root, &chaos::Args::short()))?;
     }
     eprintln!("\nAll is well.");
