@@ -12,6 +12,7 @@ mod proc;
 mod scenario;
 mod setup;
 mod sim;
+mod tail;
 mod tidy;
 
 use std::path::PathBuf;

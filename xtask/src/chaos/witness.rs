@@ -1,13 +1,13 @@
 //! Sees the guest's heartbeats from outside, as both hosts' QEMUs write them, and
 //! trusts nobody's word about where the VM runs.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use crate::tail::Tail;
 
 /// How often the logs are looked at.
 const LOOK: Duration = Duration::from_millis(2);
@@ -115,7 +115,7 @@ impl Witness {
                 drop(sight);
                 for (host, tail) in tails.iter_mut().enumerate() {
                     if cut || here.is_some_and(|(here, _)| here != host) {
-                        tail.rest.clear();
+                        tail.forget();
                     }
                 }
                 std::thread::sleep(LOOK);
@@ -157,47 +157,6 @@ impl Drop for Witness {
     }
 }
 
-/// What is appended to a file.
-#[derive(Debug)]
-struct Tail {
-    path: PathBuf,
-    file: Option<File>,
-    rest: String,
-}
-
-impl Tail {
-    fn new(path: PathBuf) -> Self {
-        let mut file = File::open(&path).ok();
-        if let Some(file) = &mut file {
-            let _ = file.seek(SeekFrom::End(0));
-        }
-        Self { path, file, rest: String::new() }
-    }
-
-    /// Whole lines that have come.
-    fn lines(&mut self) -> Vec<String> {
-        if self.file.is_none() {
-            self.file = File::open(&self.path).ok();
-        }
-        let Some(file) = &mut self.file else { return Vec::new() };
-        // A log that has grown long begins anew.
-        let length = file.metadata().map_or(0, |about| about.len());
-        if file.stream_position().is_ok_and(|at| at > length) {
-            let _ = file.rewind();
-            self.rest.clear();
-        }
-        let mut bytes = Vec::new();
-        if file.take(1 << 20).read_to_end(&mut bytes).is_err() {
-            return Vec::new();
-        }
-        self.rest.push_str(&String::from_utf8_lossy(&bytes));
-        let Some(end) = self.rest.rfind('\n') else { return Vec::new() };
-        let whole: Vec<String> = self.rest[..end].lines().map(str::to_owned).collect();
-        self.rest.drain(..=end);
-        whole
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,18 +171,6 @@ mod tests {
             );
         }
         sight.wrong
-    }
-
-    #[test]
-    fn a_log_that_begins_anew_is_read_on() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("serial.log");
-        std::fs::write(&path, "one\n").unwrap();
-        let mut tail = Tail::new(path.clone());
-        std::fs::write(&path, "").unwrap();
-        assert_eq!(tail.lines(), Vec::<String>::new());
-        std::fs::write(&path, "two\nth").unwrap();
-        assert_eq!(tail.lines(), ["two"]);
     }
 
     #[test]

@@ -36,12 +36,7 @@ pub(crate) async fn make(
     shell: &Shell,
     goal: &PlanGoal,
 ) -> Result<(types::Fleet, FleetPlan), Problem> {
-    let fleet = describe(shell, goal).await?;
-    let known = |host: &&HostId| fleet.hosts.iter().any(|h| h.name == **host);
-    if let Some(host) = goal.hosts().into_iter().find(|host| !known(host)) {
-        return Err(Problem::new(Code::HostUnknown, format!("there is no host {host}"))
-            .remedy("see `godwit host ls`; a host is known once its agent has been heard"));
-    }
+    let fleet = fleet(shell, goal).await?;
     let wanted = match goal {
         PlanGoal::Drain { hosts } => Goal::Drain(hosts.clone()),
         // Whoever is to return is pinned to its home.
@@ -53,6 +48,20 @@ pub(crate) async fn make(
         planner::fleet::plan(&fleet, &wanted, &options, &Alone).map(|plan| (fleet, plan))
     });
     work.await.map_err(|e| Problem::new(Code::Internal, format!("planning failed: {e}")))?
+}
+
+/// The fleet, as a goal's plan is made from it.
+///
+/// # Errors
+/// A host of the goal is not known.
+pub(crate) async fn fleet(shell: &Shell, goal: &PlanGoal) -> Result<types::Fleet, Problem> {
+    let fleet = describe(shell, goal).await?;
+    let known = |host: &&HostId| fleet.hosts.iter().any(|h| h.name == **host);
+    if let Some(host) = goal.hosts().into_iter().find(|host| !known(host)) {
+        return Err(Problem::new(Code::HostUnknown, format!("there is no host {host}"))
+            .remedy("see `godwit host ls`; a host is known once its agent has been heard"));
+    }
+    Ok(fleet)
 }
 
 /// VMs that run where the goal does not want them, by name.

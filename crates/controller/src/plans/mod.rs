@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::shell::Shell;
 
-pub(crate) use carry::make;
+pub(crate) use carry::{fleet, make};
 pub(crate) use document::{digest, document, state};
 
 /// How often plans are looked at where nothing changes: hosts come and go without a

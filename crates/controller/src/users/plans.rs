@@ -35,7 +35,7 @@ pub(super) async fn apply(call: Call<(), PlanDocument, PlanRun>) -> Result<PlanR
     if let Some(same) = under_way(&call.shell, &document.goal).await? {
         return Ok(same);
     }
-    let (fleet, _) = plans::make(&call.shell, &document.goal).await?;
+    let fleet = plans::fleet(&call.shell, &document.goal).await?;
     undrifted(document, &plans::state(&fleet)?)?;
     if !call.terms.dry_run {
         cordons(&call.shell, &document.goal, &call.user()).await?;
@@ -88,14 +88,16 @@ fn genuine(document: &PlanDocument) -> Result<(), Problem> {
 /// The same goal, which is being carried out already.
 async fn under_way(shell: &Shell, goal: &PlanGoal) -> Result<Option<PlanRun>, Problem> {
     let entries = shell.all(keys::UNDER_WAY).await?;
-    if entries.len() >= MOST {
-        return Err(Problem::new(Code::TooMany, format!("{MOST} plans are being carried out"))
-            .remedy("wait for one to end, or stop one: `godwit plan ls`"));
-    }
     let ids = entries.iter().filter_map(|entry| keys::tail::<PlanId>(&entry.key));
     let runs = shell.read(ids.map(keys::plan).collect()).await?;
     let runs: Vec<PlanRun> = parse_all(&runs.into_iter().flatten().collect::<Vec<_>>())?;
-    Ok(runs.into_iter().find(|run| run.goal.to_string() == goal.to_string() && !run.stopping))
+    let same = |run: &PlanRun| run.goal.to_string() == goal.to_string() && !run.stopping;
+    let found = runs.into_iter().find(same);
+    if found.is_none() && entries.len() >= MOST {
+        return Err(Problem::new(Code::TooMany, format!("{MOST} plans are being carried out"))
+            .remedy("wait for one to end, or stop one: `godwit plan ls`"));
+    }
+    Ok(found)
 }
 
 fn undrifted(

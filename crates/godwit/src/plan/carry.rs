@@ -16,7 +16,7 @@ use crate::span;
 use crate::wait::{Wait, passes};
 
 /// A plan that lasts longer than this goes on without the command.
-const TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 const POLL: Duration = Duration::from_millis(300);
 /// How often a plan is made anew because the fleet changed before it was applied.
 const TRIES: u32 = 5;
@@ -95,13 +95,13 @@ async fn finish(
     client: &Client,
     run: PlanRun,
     wait: &Wait,
-    interrupt: Interrupt,
+    mut interrupt: Interrupt,
     output: &Output,
 ) -> Result<(), Failure> {
     if !wait.wanted() {
         return output.one(&run, run.id, |run| text::run(run, output.style()));
     }
-    let run = follow(client, run, wait.timeout(TIMEOUT), interrupt, output).await?;
+    let run = follow(client, run, wait.timeout(TIMEOUT), &mut interrupt, output).await?;
     output.one(&run, run.id, |run| text::run(run, output.style()))?;
     verdict(&run)
 }
@@ -136,7 +136,7 @@ pub(super) async fn follow(
     client: &Client,
     run: PlanRun,
     timeout: Duration,
-    mut interrupt: Interrupt,
+    interrupt: &mut Interrupt,
     output: &Output,
 ) -> Result<PlanRun, Failure> {
     let (start, id) = (Instant::now(), run.id);

@@ -8,9 +8,10 @@ use tokio::process::Command;
 use tokio::time::sleep;
 use types::{HostId, PlanGoal};
 
-use super::{How, carry, text};
+use super::{carry, text};
 use crate::complete;
-use crate::failure::{FAILED, Failure, TIMED_OUT};
+use crate::connect::Connect;
+use crate::failure::{CANCELLED, FAILED, Failure, TIMED_OUT};
 use crate::interrupt::Interrupt;
 use crate::output::Output;
 use crate::span;
@@ -33,14 +34,20 @@ pub(crate) struct Rolling {
     /// end with 0.
     #[arg(long, value_name = "COMMAND")]
     run: String,
+    /// Touch nothing; show what each host's drain would move.
+    #[arg(long)]
+    dry_run: bool,
+    /// How long a host may take to be heard again, such as 10m [default: 30m].
+    #[arg(long, value_parser = span::parse, value_name = "SPAN")]
+    timeout: Option<Duration>,
     #[command(flatten)]
-    how: How,
+    connect: Connect,
 }
 
 pub(super) async fn run(args: Rolling, output: &Output) -> Result<(), Failure> {
-    let client = args.how.connect.client()?;
-    let timeout = args.how.wait.timeout(BACK);
-    if args.how.dry_run {
+    let client = args.connect.client()?;
+    let timeout = args.timeout.unwrap_or(BACK);
+    if args.dry_run {
         for host in &args.hosts {
             let goal = PlanGoal::Drain { hosts: vec![host.clone()] };
             let document = client.plan(&PlanRequest { goal }).await?;
@@ -49,12 +56,15 @@ pub(super) async fn run(args: Rolling, output: &Output) -> Result<(), Failure> {
         }
         return Ok(());
     }
+    let mut interrupt = Interrupt::catch()?;
     for (i, host) in args.hosts.iter().enumerate() {
         output.message(&format!("{host} ({} of {})", i + 1, args.hosts.len()));
-        carried(&client, PlanGoal::Drain { hosts: vec![host.clone()] }, timeout, output).await?;
+        carried(&client, PlanGoal::Drain { hosts: vec![host.clone()] }, &mut interrupt, output)
+            .await?;
         work(host, &args.run, output).await?;
-        heard(&client, host, timeout).await?;
-        carried(&client, PlanGoal::Restore { hosts: vec![host.clone()] }, timeout, output).await?;
+        heard(&client, host, timeout, &mut interrupt).await?;
+        carried(&client, PlanGoal::Restore { hosts: vec![host.clone()] }, &mut interrupt, output)
+            .await?;
     }
     Ok(())
 }
@@ -62,12 +72,11 @@ pub(super) async fn run(args: Rolling, output: &Output) -> Result<(), Failure> {
 async fn carried(
     client: &Client,
     goal: PlanGoal,
-    timeout: Duration,
+    interrupt: &mut Interrupt,
     output: &Output,
 ) -> Result<(), Failure> {
-    let interrupt = Interrupt::catch()?;
     let run = carry::begin(client, &PlanRequest { goal }, output).await?;
-    let run = carry::follow(client, run, timeout, interrupt, output).await?;
+    let run = carry::follow(client, run, carry::TIMEOUT, interrupt, output).await?;
     output.one(&run, run.id, |run| text::run(run, output.style()))?;
     carry::verdict(&run)
 }
@@ -87,7 +96,12 @@ async fn work(host: &HostId, line: &str, output: &Output) -> Result<(), Failure>
 }
 
 /// Waits until the host's agent is heard.
-async fn heard(client: &Client, host: &HostId, timeout: Duration) -> Result<(), Failure> {
+async fn heard(
+    client: &Client,
+    host: &HostId,
+    timeout: Duration,
+    interrupt: &mut Interrupt,
+) -> Result<(), Failure> {
     let start = Instant::now();
     loop {
         let hosts = client.hosts().await?;
@@ -99,6 +113,12 @@ async fn heard(client: &Client, host: &HostId, timeout: Duration) -> Result<(), 
             return Err(Failure::new(TIMED_OUT, format!("{host} has not been heard for {span}"))
                 .help(format!("see to it, then `godwit restore {host}`")));
         }
-        sleep(POLL).await;
+        tokio::select! {
+            () = sleep(POLL) => {}
+            () = interrupt.next() => {
+                return Err(Failure::new(CANCELLED, format!("stopped while {host} is away"))
+                    .help(format!("once it is back: `godwit restore {host}`")));
+            }
+        }
     }
 }

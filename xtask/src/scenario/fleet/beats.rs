@@ -2,18 +2,16 @@
 //! and trusts nobody's word about where a VM runs.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::tail::Tail;
+
 /// How often the logs are looked at.
 const LOOK: Duration = Duration::from_millis(20);
-/// Most of a log that is read at a time.
-const PIECE: u64 = 1 << 20;
 
 /// What has been seen of one guest. However many hosts write, its counter rises as
 /// long as one copy runs.
@@ -64,9 +62,9 @@ impl Beats {
         let seen: Arc<Mutex<BTreeMap<String, Seen>>> = Arc::default();
         let end: Arc<AtomicBool> = Arc::default();
         let (shared, stop) = (Arc::clone(&seen), Arc::clone(&end));
-        let mut logs: Vec<(String, Vec<Log>)> = guests
+        let mut logs: Vec<(String, Vec<Tail>)> = guests
             .into_iter()
-            .map(|(vm, files)| (vm, files.into_iter().map(Log::at_end).collect()))
+            .map(|(vm, files)| (vm, files.into_iter().map(Tail::new).collect()))
             .collect();
         let thread = std::thread::spawn(move || {
             while !stop.load(Ordering::Relaxed) {
@@ -104,42 +102,6 @@ impl Drop for Beats {
             // A thread that panicked has said so.
             let _ = thread.join();
         }
-    }
-}
-
-/// A file that grows.
-#[derive(Debug)]
-struct Log {
-    path: PathBuf,
-    file: Option<File>,
-    rest: String,
-}
-
-impl Log {
-    fn at_end(path: PathBuf) -> Self {
-        let mut file = File::open(&path).ok();
-        if let Some(file) = &mut file {
-            // A file that cannot be sought is read from its beginning.
-            let _ = file.seek(SeekFrom::End(0));
-        }
-        Self { path, file, rest: String::new() }
-    }
-
-    /// Whole lines that have come.
-    fn lines(&mut self) -> Vec<String> {
-        if self.file.is_none() {
-            self.file = File::open(&self.path).ok();
-        }
-        let Some(file) = &mut self.file else { return Vec::new() };
-        let mut bytes = Vec::new();
-        if file.take(PIECE).read_to_end(&mut bytes).is_err() {
-            return Vec::new();
-        }
-        self.rest.push_str(&String::from_utf8_lossy(&bytes));
-        let Some(end) = self.rest.rfind('\n') else { return Vec::new() };
-        let whole = self.rest[..end].lines().map(str::to_owned).collect();
-        self.rest.drain(..=end);
-        whole
     }
 }
 
